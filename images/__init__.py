@@ -1,0 +1,1 @@
+"""Containers in, bootable root out; knows nothing of nodes."""

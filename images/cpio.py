@@ -1,0 +1,134 @@
+"""The newc cpio codec: what a Linux kernel unpacks as an initramfs.
+
+Source: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+"""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from images.errors import Error
+
+MAGIC = b"070701"
+HEADER_SIZE = 110
+MAX_FIELD = 0xFFFFFFFF
+"""Every field is eight hex digits: 4 GiB files, 32-bit ids and times until 2106."""
+
+
+class CpioError(Error):
+    """An entry that newc cannot carry, or bytes that are not newc."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One archive entry; `path` is relative to the root, `.` for the root itself, `mode` holds the type too.
+
+    `mtime` is in seconds since 1970. Entries of one hard-link group share `ino` and have the group's size as `nlink`; only the
+    last of them carries the content.
+    """
+
+    path: bytes
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    ino: int = 0
+    nlink: int = 1
+    rdev_major: int = 0
+    rdev_minor: int = 0
+
+
+def header(entry: Entry) -> bytes:
+    """The header, the name and their padding; the content and `padding(entry.size)` follow.
+
+    Raises CpioError for a file of 4 GiB or more; times outside the field are clamped.
+    """
+    if entry.size > MAX_FIELD:
+        raise CpioError(
+            f"{entry.path.decode(errors='backslashreplace')!r} has {entry.size} bytes; an initramfs holds files below 4 GiB",
+            hint="move the file out of the image, or name it in the image's /etc/warewulf/excludes",
+        )
+    name = entry.path + b"\0"
+    fields = (
+        entry.ino,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.nlink,
+        min(max(entry.mtime, 0), MAX_FIELD),
+        entry.size,
+        0,
+        0,
+        entry.rdev_major,
+        entry.rdev_minor,
+        len(name),
+        0,
+    )
+    text = MAGIC + b"%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X" % fields + name
+    return text + padding(len(text))
+
+
+def padding(size: int) -> bytes:
+    """The zeros that follow `size` bytes up to the next multiple of four."""
+    return bytes(-size % 4)
+
+
+TRAILER = header(Entry(path=b"TRAILER!!!", mode=0))
+
+
+def archive(entries: Iterator[tuple[Entry, bytes]] | list[tuple[Entry, bytes]]) -> bytes:
+    """A whole small archive with its trailer; `Entry.size` must be the content's length."""
+    parts = []
+    for entry, content in entries:
+        parts += [header(entry), content, padding(len(content))]
+    return b"".join([*parts, TRAILER])
+
+
+def parse(data: bytes | memoryview) -> Iterator[tuple[Entry, memoryview]]:
+    """Entries and contents of every archive in `data`, zeros between archives skipped as the kernel does.
+
+    Raises CpioError, and nothing else, for anything that is not newc.
+    """
+    view, position = memoryview(data), 0
+    while position < len(view):
+        if view[position] == 0:
+            position += 1
+            continue
+        entry, content, position = _parse_entry(view, position)
+        if entry.path != b"TRAILER!!!":
+            yield entry, content
+
+
+def _parse_entry(view: memoryview, position: int) -> tuple[Entry, memoryview, int]:
+    head = bytes(view[position : position + HEADER_SIZE])
+    if len(head) < HEADER_SIZE or head[:6] != MAGIC:
+        raise CpioError(f"no newc header at byte {position}")
+    try:
+        values = [int(head[at : at + 8], 16) for at in range(6, HEADER_SIZE, 8)]
+    except ValueError as exc:
+        raise CpioError(f"a newc header field at byte {position} is not hexadecimal") from exc
+    ino, mode, uid, gid, nlink, mtime, size, _, _, rdev_major, rdev_minor, name_size, _ = values
+    name_end = position + HEADER_SIZE + name_size
+    start = position + (HEADER_SIZE + name_size + 3) // 4 * 4
+    end = start + size
+    if name_size < 1 or end > len(view):
+        raise CpioError(f"the newc archive is truncated after byte {position}")
+    entry = Entry(
+        path=bytes(view[position + HEADER_SIZE : name_end - 1]),
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        mtime=mtime,
+        size=size,
+        ino=ino,
+        nlink=nlink,
+        rdev_major=rdev_major,
+        rdev_minor=rdev_minor,
+    )
+    return entry, view[start:end], end + -size % 4
+
+
+def file_entry(path: bytes, content: bytes, *, mode: int = 0o644) -> tuple[Entry, bytes]:
+    """A root-owned regular file, for the small archives that we make ourselves."""
+    return Entry(path=path, mode=stat.S_IFREG | mode, size=len(content)), content

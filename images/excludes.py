@@ -1,0 +1,49 @@
+"""Which paths of an image stay out of the built one: shell patterns, one a line, as Warewulf's /etc/warewulf/excludes.
+
+A pattern is matched against the whole path from the root (leading and trailing `/` do not count). `*` and `?` do not cross `/`,
+`[…]` is a character class. A matching directory takes everything below it along. Lines that begin with `#` are comments.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+EXCLUDES_FILE = "etc/warewulf/excludes"
+
+
+def read_excludes(rootfs: Path) -> list[str]:
+    """The patterns that the image itself carries; none when it has no such file."""
+    path = rootfs / EXCLUDES_FILE
+    if path.is_symlink() or not path.is_file():
+        return []
+    lines = [line.strip() for line in path.read_text(errors="surrogateescape").splitlines()]
+    return [pattern for line in lines if not line.startswith("#") and (pattern := line.strip("/"))]
+
+
+class Excludes:
+    def __init__(self, patterns: Sequence[str]) -> None:
+        regex = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
+        self._regex = re.compile(regex.encode(errors="surrogateescape"), re.DOTALL) if patterns else None
+
+    def match(self, path: bytes) -> bool:
+        return self._regex is not None and self._regex.fullmatch(path) is not None
+
+
+def _translate(pattern: str) -> str:
+    """One shell pattern as a regular expression."""
+    out, at = [], 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        end = pattern.find("]", at + 1) if char == "[" else -1
+        if char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif end > 0:
+            body = pattern[at:end].replace("\\", "\\\\").replace("[", "\\[")
+            out.append("[" + (f"^/{body[1:]}" if body[0] in "!^" else body) + "]")
+            at = end + 1
+        else:
+            out.append(re.escape(char))
+    return "".join(out)

@@ -1,0 +1,61 @@
+"""What a source reports while it brings an image in; the CLI turns each event into a line or a bar."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The source is about to be asked for the image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobAdvanced:
+    """`done` of `size` bytes of a blob are on disk."""
+
+    digest: str
+    size: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobCopied:
+    """A layer's blob is in the cache; `cached`: it was there already and nothing was downloaded."""
+
+    digest: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigCopied:
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestWritten:
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerUnpacking:
+    """A layer goes into the tree; held back until every blob is reported, so that the lines come in order."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeCopying:
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XattrSkipped:
+    """The destination's file system refuses this extended attribute; reported once per name, `path` is the first."""
+
+    name: str
+    path: str
+
+
+Event = Started | BlobAdvanced | BlobCopied | ConfigCopied | ManifestWritten | LayerUnpacking | TreeCopying | XattrSkipped
+Progress = Callable[[Event], None]

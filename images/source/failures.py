@@ -1,0 +1,154 @@
+"""What can go wrong between us and a registry, each as one sentence with a hint."""
+
+import socket
+import ssl
+
+import aiohttp
+import msgspec
+
+from images.errors import Error
+
+_LOGIN = "give --username and --password, or check that the name is right"
+
+
+class RegistryError(Error):
+    """`transient`: the same request may succeed in a moment."""
+
+    def __init__(self, message: str, *, hint: str, host: str, transient: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.host = host
+        self.transient = transient
+
+
+class UnknownHost(RegistryError):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"registry host {host!r} is not known", hint="check the spelling, and the name servers of this machine", host=host
+        )
+
+
+class Unreachable(RegistryError):
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"registry {host} cannot be reached: {reason}",
+            hint="check that it runs, its port, and the firewall between",
+            host=host,
+        )
+
+
+class TlsFailure(RegistryError):
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"registry {host} has no TLS certificate that this machine trusts, or speaks no TLS: {reason}",
+            hint="use --nohttps if you trust the network, or install the registry's CA certificate",
+            host=host,
+        )
+
+
+class Unauthorized(RegistryError):
+    def __init__(self, host: str, what: str, status: int) -> None:
+        super().__init__(f"registry {host} refuses access to {what} (HTTP {status})", hint=_LOGIN, host=host)
+        self.status = status
+
+
+class NotFound(RegistryError):
+    def __init__(self, host: str, what: str, *, hint: str) -> None:
+        super().__init__(f"registry {host} has no {what}", hint=hint, host=host)
+
+
+class RateLimited(RegistryError):
+    def __init__(self, host: str, retry_after: str | None) -> None:
+        wait = f"wait {retry_after} s" if retry_after and retry_after.isdigit() else "wait"
+        super().__init__(
+            f"registry {host} has had too many requests from here (HTTP 429)",
+            hint=f"{wait} and try again, or give --username and --password",
+            host=host,
+        )
+
+
+class TimedOut(RegistryError):
+    def __init__(self, host: str) -> None:
+        super().__init__(f"registry {host} did not answer in time", hint="check the network and try again", host=host)
+
+
+class ServerFailure(RegistryError):
+    def __init__(self, host: str, status: int, reason: str) -> None:
+        super().__init__(
+            f"registry {host} answers HTTP {status}: {reason}",
+            hint="try again later" if status >= 500 else "check the image's name",
+            host=host,
+            transient=status >= 500,
+        )
+        self.status = status
+
+
+class Broken(RegistryError):
+    """The connection ended in the middle."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"the connection to registry {host} broke: {reason}",
+            hint="check the network and try again",
+            host=host,
+            transient=True,
+        )
+
+
+class BadRedirect(RegistryError):
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"registry {host} redirects {reason}", hint="the registry is misconfigured", host=host)
+
+
+def explain(exc: BaseException, host: str) -> RegistryError:
+    """The sentence for what aiohttp raised."""
+    match exc:
+        case aiohttp.ClientConnectorDNSError():
+            return UnknownHost(host)
+        case aiohttp.ClientSSLError():
+            return TlsFailure(host, _tls_reason(exc))
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return Unreachable(host, f"the proxy fails: {exc}")
+        case aiohttp.ClientConnectorError():
+            if isinstance(exc.os_error, socket.gaierror):
+                return UnknownHost(host)
+            return Unreachable(host, exc.os_error.strerror or str(exc.os_error))
+        case TimeoutError():
+            return TimedOut(host)
+        case ssl.SSLError():
+            return TlsFailure(host, str(exc))
+        case _:
+            return Broken(host, str(exc) or type(exc).__name__)
+
+
+def _tls_reason(exc: aiohttp.ClientSSLError) -> str:
+    inner = exc.__cause__ or exc.os_error
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return inner.verify_message
+    return getattr(inner, "reason", None) or str(inner)
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    code: str = ""
+    message: str = ""
+
+
+class _Problems(msgspec.Struct, frozen=True):
+    errors: tuple[_Problem, ...] = ()
+
+
+def refusal(host: str, what: str, *, status: int, body: bytes, retry_after: str | None) -> RegistryError:
+    """The sentence for an answer that is not 200; `what` names the manifest or blob that was asked for."""
+    if status in (401, 403):
+        return Unauthorized(host, what, status)
+    if status == 429:
+        return RateLimited(host, retry_after)
+    try:
+        problems = msgspec.json.decode(body, type=_Problems).errors
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        problems = ()
+    if status == 404:
+        if any(problem.code == "NAME_UNKNOWN" for problem in problems):
+            return NotFound(host, what, hint="the registry does not know the repository: check the name before the colon")
+        return NotFound(host, what, hint="check the name and the tag, for example with skopeo list-tags")
+    said = "; ".join(problem.message or problem.code for problem in problems)
+    return ServerFailure(host, status, said or "no reason given")

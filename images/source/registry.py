@@ -1,0 +1,238 @@
+"""`docker://…`: an image from a registry; several blobs at once, unpacked in order while later ones still come."""
+
+import asyncio
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.auth import Credentials
+from images.blobs import BlobStore, DigestMismatch, digest_of
+from images.errors import Error
+from images.interruptible import run_interruptible
+from images.layers import Layer, unpack_layer
+from images.manifest import (
+    MAX_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    Platform,
+    PlatformMissing,
+    UnusableImage,
+    parse_config,
+    parse_manifest,
+)
+from images.progress import (
+    BlobAdvanced,
+    BlobCopied,
+    ConfigCopied,
+    Event,
+    LayerUnpacking,
+    ManifestWritten,
+    Progress,
+    Started,
+    XattrSkipped,
+)
+from images.reference import Digest, Reference
+from images.rootfs import Rootfs
+from images.source.contract import Provenance, SourceOptions
+from images.source.distribution import Patience, Repository
+from images.tree import Tree
+
+_AT_ONCE = 4
+"""Blobs downloaded at the same time; registries throttle clients that take more."""
+_MAX_NESTING = 3
+"""Indexes within indexes."""
+
+
+class IncompleteCredentials(Error):
+    def __init__(self) -> None:
+        super().__init__("a user name without a password, or the reverse", hint="give both --username and --password")
+
+
+class DamagedCache(Error):
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"the cached copy of blob {digest} was damaged and has been removed", hint="import the image again")
+        self.digest = digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    digest: Digest
+    manifest: Manifest
+    config: ImageConfig
+
+    def layers(self, store: BlobStore) -> list[Layer]:
+        return [
+            Layer(digest=layer.digest, diff_id=diff_id, path=store.path(layer.digest))
+            for layer, diff_id in zip(self.manifest.layers, self.config.rootfs.diff_ids, strict=True)
+        ]
+
+
+class RegistrySource:
+    """One image of one registry. Raises RegistryError and the other Errors of the modules it uses."""
+
+    def __init__(self, reference: Reference, options: SourceOptions, *, patience: Patience | None = None) -> None:
+        if (options.username is None) != (options.password is None):
+            raise IncompleteCredentials
+        self.default_name = reference.default_name
+        self._reference = reference
+        self._options = options
+        self._patience = patience
+        self._platform = Platform.parse(options.platform or platform.machine())
+
+    @classmethod
+    def parse(cls, text: str, options: SourceOptions) -> "RegistrySource":
+        """`text` is what follows `docker://`."""
+        return cls(Reference.parse(text), options)
+
+    async def unpack(self, rootfs: Path, progress: Progress) -> Provenance:
+        progress(Started())
+        store = BlobStore(self._options.blobs)
+        async with self._repository() as repository:
+            image = await self._resolve(repository, store)
+            held = _HeldProgress(progress)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    arrived = {layer.digest: asyncio.Event() for layer in image.manifest.layers}
+                    group.create_task(self._copy(repository, store, image, arrived, held))
+                    group.create_task(self._unpack(image.layers(store), store, rootfs, arrived, held))
+            except BaseExceptionGroup as exc:
+                raise _first(exc) from None
+        return Provenance(
+            reference=f"docker://{self._reference}", digest=image.digest, architecture=image.config.architecture or None
+        )
+
+    def _repository(self) -> Repository:
+        username, password = self._options.username, self._options.password
+        credentials = None
+        if username is not None and password is not None:
+            credentials = Credentials(username=username, password=password)
+        return Repository(self._reference, credentials=credentials, insecure=self._options.insecure, patience=self._patience)
+
+    async def _resolve(self, repository: Repository, store: BlobStore) -> _Image:
+        """From the reference to the manifest and config of one platform's image."""
+        target, digest = self._reference.target, self._reference.digest
+        for _ in range(_MAX_NESTING + 1):
+            data, content_type = await self._manifest(repository, store, target, digest)
+            document = parse_manifest(data, content_type)
+            if isinstance(document, Manifest):
+                config = await self._config(repository, store, document)
+                return _Image(digest=Digest(digest_of(data, like=digest or "sha256")), manifest=document, config=config)
+            chosen = document.choose(self._platform)
+            target = digest = chosen.digest
+        raise UnusableImage(f"{self._reference} is an index of indexes without end", hint="push the image again")
+
+    async def _manifest(
+        self, repository: Repository, store: BlobStore, target: str, expected: Digest | None
+    ) -> tuple[bytes, str]:
+        """Bytes and Content-Type; what is asked for by digest may come from the cache."""
+        if expected is not None and (cached := await store.read(expected)) is not None:
+            return cached, ""
+        data, content_type, claimed = await repository.manifest(target)
+        got = digest_of(data, like=expected or "sha256")
+        if expected is not None and got != expected:
+            raise DigestMismatch(expected, got, what="manifest")
+        if claimed is not None and claimed.startswith("sha256:") and claimed != digest_of(data):
+            raise DigestMismatch(claimed, digest_of(data), what="manifest")
+        await store.put(Descriptor(media_type=content_type or OCI_MANIFEST, digest=Digest(got), size=len(data)), data)
+        return data, content_type
+
+    async def _config(self, repository: Repository, store: BlobStore, manifest: Manifest) -> ImageConfig:
+        descriptor = manifest.config
+        if descriptor.size > MAX_CONFIG:
+            raise UnusableImage(f"the image's config has {descriptor.size} bytes", hint="push the image again")
+        data = await store.read(descriptor.digest)
+        if data is None:
+            await repository.fetch(descriptor, store, lambda done: None)
+            data = await store.read(descriptor.digest)
+        if data is None:
+            raise DamagedCache(descriptor.digest)
+        config = parse_config(data, layers=len(manifest.layers))
+        if self._options.platform is not None and not self._platform.accepts(config.platform):
+            raise PlatformMissing(self._platform, [str(config.platform)])
+        return config
+
+    async def _copy(
+        self,
+        repository: Repository,
+        store: BlobStore,
+        image: _Image,
+        arrived: dict[Digest, asyncio.Event],
+        held: "_HeldProgress",
+    ) -> None:
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def copy_one(layer: Descriptor) -> None:
+            cached = store.find(layer) is not None
+            if not cached:
+                async with slots:
+                    await repository.fetch(
+                        layer,
+                        store,
+                        lambda done: held.progress(BlobAdvanced(digest=layer.digest, size=layer.size, done=done)),
+                    )
+            held.progress(BlobCopied(digest=layer.digest, cached=cached))
+            arrived[layer.digest].set()
+
+        async with asyncio.TaskGroup() as group:
+            for layer in {layer.digest: layer for layer in image.manifest.layers}.values():
+                group.create_task(copy_one(layer))
+        held.progress(ConfigCopied(digest=image.manifest.config.digest))
+        held.progress(ManifestWritten(digest=image.digest))
+        held.release()
+
+    async def _unpack(
+        self,
+        layers: Iterable[Layer],
+        store: BlobStore,
+        rootfs: Path,
+        arrived: dict[Digest, asyncio.Event],
+        held: "_HeldProgress",
+    ) -> None:
+        with Rootfs(rootfs) as root:
+            tree = Tree(root)
+            for number, layer in enumerate(layers):
+                await arrived[Digest(layer.digest)].wait()
+                held.report(LayerUnpacking(digest=layer.digest))
+                await self._unpack_one(layer, tree, store, first=number == 0)
+            await run_interruptible(lambda stopped: tree.finish())
+        for name, path in tree.skipped.items():
+            held.report(XattrSkipped(name=name, path=path))
+
+    async def _unpack_one(self, layer: Layer, tree: Tree, store: BlobStore, *, first: bool) -> None:
+        try:
+            await run_interruptible(lambda stopped: unpack_layer(layer, tree, first=first, stopped=stopped))
+        except Error:
+            # A blob was right when it was written; a disk may have spoilt it since.
+            if await asyncio.to_thread(store.drop_if_damaged, layer.digest):
+                raise DamagedCache(layer.digest) from None
+            raise
+
+
+class _HeldProgress:
+    """Unpacking begins while blobs still come, but is reported after them, as users know the output."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._held: list[Event] | None = []
+
+    def report(self, event: Event) -> None:
+        if self._held is None:
+            self.progress(event)
+        else:
+            self._held.append(event)
+
+    def release(self) -> None:
+        held, self._held = self._held or [], None
+        for event in held:
+            self.progress(event)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception that made the others be cancelled; a bug before an Error."""
+    leaves: list[BaseException] = []
+    for exc in group.exceptions:
+        leaves.append(_first(exc) if isinstance(exc, BaseExceptionGroup) else exc)
+    return next((exc for exc in leaves if not isinstance(exc, Error)), leaves[0])

@@ -1,0 +1,221 @@
+"""The tree that layers are applied to: performs operations, decides nothing."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from images.attributes import clear_xattrs, hint_for, set_attributes, set_open_attributes
+from images.errors import Error
+from images.layers import Data, Link, Opaque, Operation, Put, Whiteout
+from images.rootfs import (
+    Directory,
+    Rootfs,
+    UnsafePath,
+    find_status,
+    show,
+)
+from images.tar import Entry, Kind
+
+_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODE_TYPES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
+
+Entries = list[tuple[bytes, os.stat_result]]
+
+
+class UnpackFailed(Error):
+    """The operating system refused an operation."""
+
+    def __init__(self, path: bytes, exc: OSError) -> None:
+        super().__init__(f"cannot write {show(path)!r} into the image: {exc.strerror}", hint=hint_for(exc))
+        self.path = path
+
+
+class Tree:
+    """A staging tree that layers are applied to, lowest first; `finish` comes after the last."""
+
+    def __init__(self, root: Rootfs) -> None:
+        self._root = root
+        self._times = {b"": os.fstat(root.root.fd).st_mtime_ns}
+        """Directories' times: set at the end, because every entry made in a directory changes them."""
+        self._upper: set[bytes] | None = None
+        """What the current layer placed, with all parents; None in the first layer, which hides nothing."""
+        self.skipped: dict[str, str] = {}
+        """Names of xattrs that could not be stored, each with the first path."""
+
+    def apply(self, plan: Iterator[Operation], *, first: bool) -> None:
+        """Perform the operations of one layer. Raises UnsafePath and UnpackFailed."""
+        self._upper = None if first else set()
+        for operation in plan:
+            self._root.settle()
+            try:
+                match operation:
+                    case Put():
+                        self._put(operation)
+                    case Link():
+                        self._link(operation)
+                    case Whiteout() if not first:
+                        self._whiteout(operation.path)
+                    case Opaque() if not first:
+                        self._opaque(operation.path)
+                    case _:
+                        pass
+            except UnsafePath as exc:
+                raise UnsafePath(operation.path, exc.reason) from exc
+            except OSError as exc:
+                raise UnpackFailed(operation.path, exc) from exc
+
+    def finish(self) -> None:
+        """Give the directories their times."""
+        self._root.forget()
+        for path in sorted(self._times):
+            self._root.settle()
+            try:
+                directory = self._root.find_directory(path)
+            except UnsafePath:
+                continue
+            # Where a directory was replaced by a link, the path may still lead to some other one.
+            if directory is not None and directory.path == path:
+                os.utime(directory.fd, ns=(self._times[path], self._times[path]))
+
+    def _parent(self, path: bytes, mtime_ns: int) -> tuple[Directory, bytes]:
+        """The directory that an entry goes into, made if missing, and the entry's name."""
+        head, _, name = path.rpartition(b"/")
+        directory, made = self._root.make_directory(head)
+        for missing in made:
+            self._times[missing] = mtime_ns
+        if self._upper is not None:
+            place = directory.child(name)
+            while place not in self._upper:
+                self._upper.add(place)
+                place = place.rpartition(b"/")[0]
+        return directory, name
+
+    def _put(self, put: Put) -> None:
+        entry = put.entry
+        if not put.path and entry.kind is not Kind.DIRECTORY:
+            raise UnsafePath(entry.name, f"makes the root a {entry.kind.value}")
+        directory, name = self._parent(put.path, entry.mtime_ns)
+        match entry.kind:
+            case Kind.FILE:
+                skipped = self._put_file(directory, name, entry, put.data)
+            case Kind.DIRECTORY:
+                skipped = self._put_directory(directory, name, entry)
+            case _:
+                skipped = self._put_special(directory, name, entry)
+        for xattr in skipped:
+            self.skipped.setdefault(show(xattr), show(put.path))
+
+    def _make_way(self, directory: Directory, name: bytes) -> None:
+        status = find_status(directory, name)
+        if status is not None:
+            self._root.remove(directory, name, status)
+
+    def _put_file(self, directory: Directory, name: bytes, entry: Entry, data: Callable[[], Data]) -> list[bytes]:
+        try:
+            fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=directory.fd)
+        except FileExistsError:
+            self._make_way(directory, name)
+            fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=directory.fd)
+        try:
+            if entry.sparse is not None:
+                os.ftruncate(fd, entry.size)
+            for offset, piece in data() if entry.size else ():
+                _write(fd, piece, offset)
+            return set_open_attributes(
+                fd, uid=entry.uid, gid=entry.gid, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs
+            )
+        finally:
+            os.close(fd)
+
+    def _put_directory(self, directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
+        status = find_status(directory, name)
+        if status is not None and not stat.S_ISDIR(status.st_mode):
+            self._root.remove(directory, name, status)
+            status = None
+        if status is None:
+            os.mkdir(name, 0o700, dir_fd=directory.fd)
+        self._times[directory.child(name)] = entry.mtime_ns
+        fd = os.open(name or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        try:
+            if status is not None:
+                clear_xattrs(fd)
+            return set_open_attributes(fd, uid=entry.uid, gid=entry.gid, mode=entry.mode, mtime_ns=None, xattrs=entry.xattrs)
+        finally:
+            os.close(fd)
+
+    def _put_special(self, directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
+        mode: int | None = entry.mode
+        self._make_way(directory, name)
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(entry.linkname, name, dir_fd=directory.fd)
+            mode = None
+        else:
+            device = os.makedev(entry.major, entry.minor)
+            os.mknod(name, _NODE_TYPES[entry.kind] | 0o600, device, dir_fd=directory.fd)
+        return set_attributes(
+            directory,
+            name,
+            uid=entry.uid,
+            gid=entry.gid,
+            mode=mode,
+            mtime_ns=entry.mtime_ns,
+            xattrs=entry.xattrs,
+        )
+
+    def _link(self, link: Link) -> None:
+        head, _, target = link.target.rpartition(b"/")
+        source = self._root.find_directory(head)
+        status = find_status(source, target) if source is not None and target else None
+        if source is None or status is None or not link.path:
+            raise UnsafePath(link.path, f"is a hard link to {show(link.target)!r}, which the image does not have")
+        if stat.S_ISDIR(status.st_mode):
+            raise UnsafePath(link.path, f"is a hard link to the directory {show(link.target)!r}")
+        directory, name = self._parent(link.path, status.st_mtime_ns)
+        present = find_status(directory, name)
+        if present is not None and os.path.samestat(present, status):
+            return
+        if present is not None:
+            self._root.remove(directory, name, present)
+        try:
+            os.link(target, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            reason = f"is a hard link to {show(link.target)!r}, which it replaces itself"
+            raise UnsafePath(link.path, reason) from None
+
+    def _whiteout(self, path: bytes) -> None:
+        head, _, name = path.rpartition(b"/")
+        directory = self._root.find_directory(head)
+        status = None if directory is None else find_status(directory, name)
+        if directory is not None and status is not None:
+            self._hide_all(directory, [(name, status)])
+
+    def _opaque(self, path: bytes) -> None:
+        directory = self._root.find_directory(path)
+        if directory is not None:
+            self._hide_all(directory, _entries(directory))
+
+    def _hide_all(self, directory: Directory, entries: Entries) -> None:
+        """Remove what lower layers have; what this layer placed stays, wherever in it the marker stands."""
+        placed: list[Directory | None] = [directory]
+        while placed:
+            current = placed.pop()
+            if current is None:
+                continue
+            for name, status in entries if current is directory else _entries(current):
+                path = current.child(name)
+                if self._upper is None or path not in self._upper:
+                    self._root.remove(current, name, status)
+                elif stat.S_ISDIR(status.st_mode):
+                    placed.append(self._root.find_directory(path))
+
+
+def _entries(directory: Directory) -> Entries:
+    names = [os.fsencode(name) for name in os.listdir(directory.fd)]
+    return [(name, os.lstat(name, dir_fd=directory.fd)) for name in names]
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written

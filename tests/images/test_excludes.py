@@ -1,0 +1,42 @@
+"""Excludes: the documented pattern rules."""
+
+from pathlib import Path
+
+import pytest
+
+from images.excludes import Excludes, read_excludes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("swapfile", "swapfile", True),
+        ("boot/*", "boot/vmlinuz", True),
+        ("boot/*", "boot/grub/x", False),
+        ("boot/*", "boot", False),
+        ("usr/share/*/doc", "usr/share/a/doc", True),
+        ("usr/share/*/doc", "usr/share/a/b/doc", False),
+        ("log?", "log1", True),
+        ("log?", "log/", False),
+        ("[ab]c", "ac", True),
+        ("[!ab]c", "ac", False),
+        ("[!ab]c", "/c", False),
+        ("a[", "a[", True),
+        ("a.c", "abc", False),
+        ("a(b|c)+", "a(b|c)+", True),
+    ],
+)
+def test_pattern(pattern: str, path: str, matches: bool) -> None:
+    assert Excludes([pattern]).match(path.encode()) is matches
+
+
+def test_any_of_several_patterns() -> None:
+    assert Excludes(["a", "b*"]).match(b"bc")
+    assert not Excludes([]).match(b"")
+
+
+def test_file_has_comments_and_slashes(tmp_path: Path) -> None:
+    (tmp_path / "etc/warewulf").mkdir(parents=True)
+    (tmp_path / "etc/warewulf/excludes").write_text("# caches\n/var/cache/*\n\n  tmp/ \n")
+    assert read_excludes(tmp_path) == ["var/cache/*", "tmp"]
+    assert read_excludes(tmp_path / "elsewhere") == []

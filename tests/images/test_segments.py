@@ -1,0 +1,130 @@
+"""Segments: what goes where, where cuts fall, and that an archive holds what the tree holds."""
+
+import os
+import random
+import stat
+from pathlib import Path
+
+import pytest
+
+from images import cpio, segments
+from images.excludes import Excludes
+from images.index import Entry
+from images.scan import scan
+from images.segments import ChangedWhileRead, OwnFile, archive_regular, archive_special, plan, xattr_record
+
+
+def regular(path: str, size: int, *, inode: int = 0, nlink: int = 1) -> Entry:
+    return Entry(
+        path=path.encode(), mode=stat.S_IFREG | 0o644, inode=inode, uid=0, gid=0, size=size, nlink=nlink, rdev=0,
+        mtime_ns=0, ctime_ns=0,
+    )  # fmt: skip
+
+
+def many(count: int) -> list[Entry]:
+    sizes = random.Random(7)
+    return [regular(f"usr/share/{number:05}", sizes.randrange(1, 60_000)) for number in range(count)]
+
+
+def paths(group: list[Entry]) -> list[bytes]:
+    return [entry.path for entry in group]
+
+
+def test_every_file_is_in_exactly_one_segment_in_order() -> None:
+    entries = many(3000)
+    first, *rest = plan(entries, [])
+    assert first == []
+    assert [entry for group in rest for entry in group] == entries
+    assert len(rest) > 5
+
+
+def test_sizes_are_bounded() -> None:
+    groups = plan(many(5000), [])[1:]
+    sizes = [sum(entry.size for entry in group) for group in groups]
+    assert max(sizes) <= segments.MAXIMUM
+    assert min(sizes[:-1]) >= segments.MINIMUM - 5000 * 130
+
+
+def test_an_added_file_touches_one_segment() -> None:
+    entries = many(3000)
+    before = {tuple(paths(group)) for group in plan(entries, [])}
+    added = sorted([*entries, regular("usr/share/01500a", 1000)], key=lambda entry: entry.path)
+    after = {tuple(paths(group)) for group in plan(added, [])}
+    assert len(after - before) <= 2
+
+
+def test_a_file_larger_than_the_bound_is_alone() -> None:
+    groups = plan([regular("a", 10), regular("b", segments.MAXIMUM * 2), regular("c", 10)], [])[1:]
+    assert [paths(group) for group in groups] == [[b"a"], [b"b"], [b"c"]]
+
+
+def test_hard_links_stay_in_the_segment_of_the_first_path() -> None:
+    big = segments.MAXIMUM - 1000
+    entries = [regular("a", 10, inode=5, nlink=2), regular("b", big), regular("z", 10, inode=5, nlink=2)]
+    assert [paths(group) for group in plan(entries, [])[1:]] == [[b"a", b"z", b"b"]]
+
+
+def test_our_files_hide_the_images() -> None:
+    own = [OwnFile(path=b"init", mode=0o755, content=b"ours")]
+    entries = [regular("init", 4), regular(".bootsvc/x", 1), regular("initrd", 1)]
+    assert [paths(group) for group in plan(entries, own)] == [[], [b"initrd"]]
+
+
+def unpacked(chunks: object) -> dict[bytes, tuple[cpio.Entry, bytes]]:
+    return {entry.path: (entry, bytes(content)) for entry, content in cpio.parse(b"".join(chunks))}  # type: ignore[call-overload]
+
+
+@pytest.mark.root
+def test_archives_hold_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o750)
+    (tmp_path / "d/f").write_bytes(b"content")
+    os.chown(tmp_path / "d/f", 11, 12)
+    (tmp_path / "d/f").chmod(0o4711)
+    os.utime(tmp_path / "d/f", ns=(0, 1_500_000_000_999_999_999))
+    os.link(tmp_path / "d/f", tmp_path / "d/g")
+    (tmp_path / "l").symlink_to("/absolute")
+    os.mknod(tmp_path / "null", stat.S_IFCHR, os.makedev(1, 3))
+    (tmp_path / "null").chmod(0o666)
+    (tmp_path / os.fsdecode(b"new\nline\xff")).write_bytes(b"odd")
+    entries = scan(tmp_path, excludes=Excludes([]))
+    own = [OwnFile(path=b"init", mode=0o755, content=b"#!")]
+    special, files = plan(entries, own)
+    first, digests = unpacked(archive_special(special, own, b"record")), {}
+    second = unpacked(archive_regular(tmp_path, files, digests))
+    assert list(first)[:2] == [b".", b"d"]
+    assert first[b"init"][1] == b"#!"
+    assert first[segments.XATTR_RECORD][1] == b"record"
+    assert first[b"l"][1] == b"/absolute"
+    null = first[b"null"][0]
+    assert (null.mode, null.rdev_major, null.rdev_minor) == (stat.S_IFCHR | 0o666, 1, 3)
+    f, g = second[b"d/f"], second[b"d/g"]
+    assert (f[0].mode, f[0].uid, f[0].gid, f[0].mtime, f[0].nlink, f[0].ino) == (0o104711, 11, 12, 1_500_000_000, 2, g[0].ino)
+    assert (f[1], g[1]) == (b"", b"content")
+    assert second[b"new\nline\xff"][1] == b"odd"
+    assert digests[b"d/f"] == digests[b"d/g"]
+
+
+def test_a_file_that_shrinks_or_grows_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"12345")
+    entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]
+    for changed in (b"123", b"1234567"):
+        (tmp_path / "f").write_bytes(changed)
+        with pytest.raises(ChangedWhileRead, match="'f' changed"):
+            list(archive_regular(tmp_path, entries, {}))
+
+
+def test_sparse_logs_are_written_empty(tmp_path: Path) -> None:
+    (tmp_path / "var/log").mkdir(parents=True)
+    with (tmp_path / "var/log/lastlog").open("wb") as file:
+        file.truncate(1 << 30)
+    entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]
+    assert unpacked(archive_regular(tmp_path, entries, {}))[b"var/log/lastlog"][1] == b""
+
+
+def test_xattr_record_is_what_setfattr_restores() -> None:
+    entry = regular("usr/bin/pi=ng\n", 1)
+    with_xattrs = Entry(
+        path=entry.path, mode=entry.mode, inode=1, uid=0, gid=0, size=1, nlink=1, rdev=0, mtime_ns=0, ctime_ns=0,
+        xattrs=((b"security.capability", b"\x01\x00"),),
+    )  # fmt: skip
+    assert xattr_record([regular("a", 1), with_xattrs]) == (b"# file: usr/bin/pi\\075ng\\012\nsecurity.capability=0sAQA=\n\n")
