@@ -1,0 +1,174 @@
+"""Overlays: what the shipped ones make for a simple, an IPv6 and a bare node; and what a bad one is told."""
+
+import os
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from netboot.errors import OverlayError, OverlayNotFound
+from netboot.node import Node, to_node
+from netboot.overlay import Item, load, render_items, shipped
+from netboot.template import RenderContext, Server
+from netboot.urls import Urls
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "overlays"
+ADDRESS = IPv4Address("10.0.0.100")
+SERVER = Server(
+    name="head",
+    address=ADDRESS,
+    network=IPv4Network("10.0.0.0/24"),
+    domain="cluster",
+    urls=Urls(address=ADDRESS, port=9873),
+    dns=(IPv4Address("10.0.0.53"),),
+    authorized_keys=("ssh-ed25519 AAAA root@head",),
+)
+SIMPLE = {"hwaddr": "52:54:00:00:00:01", "ipaddr": "10.0.0.1", "netmask": "255.255.255.0", "device": "eth0"}
+NODES = {
+    "simple": to_node("simple", {"network devices": {"default": SIMPLE}}),
+    "ipv6": to_node(
+        "ipv6",
+        {
+            "network devices": {
+                "default": SIMPLE
+                | {
+                    "hwaddr": "52:54:00:00:00:02",
+                    "ipaddr": "10.0.0.2",
+                    "gateway": "10.0.0.254",
+                    "ipaddr6": "fd00::2",
+                    "prefixlen6": "64",
+                    "gateway6": "fd00::1",
+                    "mtu": "9000",
+                    "tags": {"DNS1": "10.0.0.3", "DNS2": "10.0.0.4", "DNSSEARCH": "cluster"},
+                },
+                "ib": {"device": "ib0", "type": "infiniband", "onboot": "false"},
+            },
+        },
+    ),
+    "bare": to_node("bare", {"network devices": {"default": {"hwaddr": "52:54:00:00:00:03", "device": "eno1"}}}),
+}
+
+
+def context(node: Node) -> RenderContext:
+    return RenderContext(node=node, nodes=list(NODES.values()), server=SERVER)
+
+
+def text(items: Mapping[bytes, Item]) -> str:
+    """All of an overlay's output as one text: a golden file that a person can read."""
+    return "".join(
+        f"==> {path.decode()} {item.mode:o} {item.uid}:{item.gid}\n{item.content.decode()}\n"
+        for path, item in sorted(items.items())
+    )
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("name", sorted(path.name for path in shipped().iterdir() if path.is_dir()))
+def test_golden(name: str, node: str, golden: Callable[[Path, str], None]) -> None:
+    overlay = load(name, [shipped()])
+    golden(GOLDEN / name / f"{node}.txt", text(render_items([overlay], context(NODES[node]))))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[..., Path]:
+    """Make a site overlay `mine` of the given files."""
+
+    def make(files: Mapping[str, str], toml: str | None = None) -> Path:
+        for path, content in files.items():
+            place = tmp_path / "mine/rootfs" / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(content)
+        if toml is not None:
+            (tmp_path / "mine/overlay.toml").write_text(toml)
+        return tmp_path
+
+    return make
+
+
+def rendered(folder: Path, node: str = "simple") -> Mapping[bytes, Item]:
+    return render_items([load("mine", [folder])], context(NODES[node]))
+
+
+def test_later_overlays_win(site: Callable[..., Path]) -> None:
+    folder = site({"etc/hostname": "mine"})
+    overlays = [load("hostname", [shipped()]), load("mine", [folder])]
+    assert render_items(overlays, context(NODES["simple"]))[b"etc/hostname"].content == b"mine"
+
+
+def test_a_site_overlay_hides_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "hosts/rootfs").mkdir(parents=True)
+    assert load("hosts", [tmp_path, shipped()]).items == ()
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "..", "../hosts", ".hidden"])
+def test_unknown_overlay(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OverlayNotFound):
+        load(name, [tmp_path, shipped()])
+
+
+def test_modes_and_owners_of_a_site_overlay_are_its_trees(site: Callable[..., Path]) -> None:
+    folder = site({"etc/secret": "x"})
+    (folder / "mine/rootfs/etc/secret").chmod(0o640)
+    assert rendered(folder)[b"etc/secret"].mode & 0o7777 == 0o640
+
+
+def test_overlay_toml_declares_what_a_wheel_spoils(site: Callable[..., Path]) -> None:
+    toml = """
+        description = "x"
+        [files]
+        "etc/secret" = {mode = "0600", uid = 3, gid = 4}
+        [directories]
+        "var/empty" = {mode = "0711"}
+        [links]
+        "etc/link" = "secret"
+    """
+    folder = site({"etc/secret.j2": "{{ node.id }}"}, toml)
+    (folder / "mine/rootfs/etc/secret.j2").chmod(0o666)
+    items = rendered(folder)
+    secret = items[b"etc/secret"]
+    assert (secret.mode & 0o7777, secret.uid, secret.gid, secret.content) == (0o600, 3, 4, b"simple")
+    assert items[b"var/empty"].mode & 0o7777 == 0o711
+    assert items[b"etc/link"].content == b"secret"
+
+
+def test_a_template_error_names_file_line_and_node(site: Callable[..., Path]) -> None:
+    folder = site({"etc/bad.j2": "one\ntwo {{ node.nonsense }}\n"})
+    with pytest.raises(OverlayError, match=r"overlay mine, etc/bad\.j2:2: .*nonsense.* \(node simple\)"):
+        rendered(folder)
+
+
+def test_a_syntax_error_names_its_line(site: Callable[..., Path]) -> None:
+    with pytest.raises(OverlayError, match=r"etc/bad\.j2:3: "):
+        rendered(site({"etc/bad.j2": "one\ntwo\n{% if %}\n"}))
+
+
+def test_templates_are_sandboxed(site: Callable[..., Path]) -> None:
+    with pytest.raises(OverlayError):
+        rendered(site({"x.j2": "{{ node.__class__.__mro__[1].__subclasses__() }}"}))
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/../x", "init", ".bootsvc/generation", "a//b", ""])
+def test_a_template_cannot_write_elsewhere(site: Callable[..., Path], path: str) -> None:
+    folder = site({"x.j2": f"{{{{ file('{path}') }}}}\ntext"})
+    with pytest.raises(OverlayError):
+        rendered(folder)
+
+
+def test_files_of_one_template(site: Callable[..., Path]) -> None:
+    source = "dropped\n{{ file('etc/a') }}\nA\n{{ file('/etc/b') }}\nB\n{{ file('etc/empty') }}\n \n"
+    items = rendered(site({"x.j2": source}))
+    assert {path: item.content for path, item in items.items()} == {b"etc/a": b"A\n", b"etc/b": b"B\n"}
+
+
+def test_bad_overlay_toml_is_a_sentence(site: Callable[..., Path]) -> None:
+    for toml in ("description = ", "wrong = 1", 'description = "x"\n[files."a"]\nmode = 644'):
+        folder = site({"a": "x"}, toml)
+        with pytest.raises(OverlayError, match=r"overlay\.toml"):
+            load("mine", [folder])
+
+
+def test_site_overlay_may_not_bring_devices(site: Callable[..., Path]) -> None:
+    folder = site({"a": "x"})
+    os.mkfifo(folder / "mine/rootfs/pipe")
+    with pytest.raises(OverlayError, match="pipe"):
+        load("mine", [folder])
