@@ -1,0 +1,1 @@
+"""The appliance: servers, state and the `wwctl` command."""

@@ -1,0 +1,196 @@
+"""Composition root: configuration and nodes → services → one TaskGroup; signals; reload when a file changes."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Protocol
+
+from bootsvc.artifacts import Artifacts, authorized_keys
+from bootsvc.boots import BootEvent, tells_of_boot
+from bootsvc.config import Config
+from bootsvc.dhcp.service import DhcpService
+from bootsvc.http.api import Api
+from bootsvc.http.service import HttpService
+from bootsvc.http.stages import Stages
+from bootsvc.net.links import Link, find_link
+from bootsvc.net.ra import RouterAdvertiser
+from bootsvc.registry import Registry
+from bootsvc.state import State
+from bootsvc.store import Identity, Store
+from bootsvc.tftp.service import TftpService
+from images.catalog import Catalog
+from images.errors import Error
+from netboot.template import Server
+from netboot.urls import Urls
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""How soon a change of nodes.conf or warewulf.conf takes effect without anybody telling the server."""
+
+
+class Service(Protocol):
+    """Something that runs until it is cancelled."""
+
+    async def run(self, ready: asyncio.Event) -> None: ...
+
+
+class Application:
+    """The server's state: what was loaded, swapped whole on a change, and the services that ask for it."""
+
+    def __init__(self, config: Config, link: Link, state: State) -> None:
+        self._config = config
+        self._link = link
+        self._state = state
+        self._store = Store(config.paths.nodes_conf)
+        self._registry = Registry()
+        self._nodes_seen: Identity | None = None
+        self._config_seen = _identity(config.source)
+        self.load_nodes()
+        urls = Urls(address=link.address, port=config.http.port)
+        catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
+        self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
+        self._tftp = TftpService(
+            link.address, lambda: (self._config.paths.ipxesource,), identify=self._dhcp.find_hwaddr, on_event=self._on_event
+        )
+        artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
+        stages = Stages(artifacts, self.registry, self._dhcp.find_hwaddr, urls, self.record)
+        api = Api(state.last_events, self.registry, self._counters)
+        self._http = HttpService(config.http.port, [*stages.routes(), *api.routes()])
+
+    def config(self) -> Config:
+        return self._config
+
+    def registry(self) -> Registry:
+        return self._registry
+
+    def services(self) -> list[Service]:
+        """What the configuration asks for; HTTP last, so that a server which answers `/status` answers DHCP too."""
+        services: list[Service] = []
+        if self._config.dhcp.enabled:
+            services += [self._dhcp, RouterAdvertiser(self.config)]
+        if self._config.tftp.enabled:
+            services.append(self._tftp)
+        return [*services, self._http]
+
+    def load_nodes(self) -> None:
+        """Read nodes.conf; a broken one leaves the nodes as they were, and says why."""
+        self._nodes_seen = self._store.identity()
+        try:
+            self._registry = Registry.build(self._store.load(), self._config.network or self._link.network)
+        except Error as exc:
+            log.error("nodes.conf is not used, the nodes stay as they were: %s", exc)
+            return
+        for problem in self._registry.problems:
+            log.warning("%s", problem)
+        log.info("%d nodes loaded from %s", len(self._registry.nodes), self._store.path)
+
+    def _load_config(self) -> None:
+        self._config_seen = _identity(self._config.source)
+        try:
+            new = Config.load(self._config.source)
+        except Error as exc:
+            log.error("warewulf.conf is not used, the settings stay as they were: %s", exc)
+            return
+        fixed = ("ipaddr", "paths", "http", "tftp")
+        for name in fixed:
+            if getattr(new, name) != getattr(self._config, name):
+                log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
+        self._config = new
+        log.info("warewulf.conf loaded")
+
+    async def watch(self, reload: asyncio.Event) -> None:
+        """Notice changed files by their identity, or when `reload` is set (SIGHUP)."""
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await reload.wait()
+            except TimeoutError:
+                pass
+            if reload.is_set() or _identity(self._config.source) != self._config_seen:
+                self._load_config()
+                self._nodes_seen = None
+            if reload.is_set() or self._store.identity() != self._nodes_seen:
+                await asyncio.to_thread(self.load_nodes)
+            reload.clear()
+
+    def record(self, event: BootEvent) -> None:
+        """Keep an event, unless it says nothing of a boot."""
+        if not tells_of_boot(event, self._state.last_event(event.hwaddr)):
+            return
+        self._state.save_event(event.hwaddr, event.node, event.stage, event.sent, event.size, event.when, ipaddr=event.ipaddr)
+
+    def _on_event(
+        self, hwaddr: str, node: str | None, stage: str, detail: str, *, size: int = 0, ipaddr: IPv4Address | None = None
+    ) -> None:
+        self.record(BootEvent(hwaddr=hwaddr, node=node, stage=stage, sent=detail, size=size, ipaddr=ipaddr, when=time.time()))
+
+    def _counters(self) -> Mapping[str, Mapping[str, int]]:
+        return {"dhcp": asdict(self._dhcp.counters), "tftp": asdict(self._tftp.counters)}
+
+    def _describe(self, urls: Urls) -> Server:
+        """The head node as overlays see it, now."""
+        name, _, domain = (self._config.fqdn or socket.gethostname()).partition(".")
+        site_keys = self._config.paths.nodes_conf.parent / "authorized_keys"
+        return Server(
+            name=name,
+            address=self._link.address,
+            network=self._config.network or self._link.network,
+            domain=domain,
+            urls=urls,
+            dns=self._config.dhcp.dns,
+            authorized_keys=authorized_keys(Path("/root"), site_keys),
+        )
+
+
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+async def serve(config: Config) -> None:
+    """Run every service until SIGTERM or SIGINT. Raises Error when one cannot start: nothing is left half running."""
+    link = await find_link(config.ipaddr, config.network)
+    state = await asyncio.to_thread(State.open, config.paths.state)
+    try:
+        application = Application(config, link, state)
+        stop, reload = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await _run_all(application, stop, reload)
+    except* Error as group:
+        raise _first(group) from None
+    finally:
+        await asyncio.to_thread(state.close)
+
+
+async def _run_all(application: Application, stop: asyncio.Event, reload: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(application.watch(reload))]
+        for service in application.services():
+            ready = asyncio.Event()
+            running.append(tasks.create_task(service.run(ready)))
+            await ready.wait()
+        log.info("ready")
+        await stop.wait()
+        log.info("stopping")
+        for task in running:
+            task.cancel()
+
+
+def _first(group: BaseExceptionGroup[Error]) -> Error:
+    """The first of the errors that stopped the server; the others are mostly its consequence."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,54 @@
+"""What happened to a machine on its way up: events, and which of them say where its boot stands (pure)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Protocol, TypeVar
+
+from netboot.urls import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootEvent:
+    """`node` is None for an unknown machine, `sent` names what it got, `size` in bytes, `when` in seconds since 1970."""
+
+    hwaddr: str
+    node: str | None
+    stage: str
+    sent: str
+    when: float
+    size: int = 0
+    ipaddr: IPv4Address | None = None
+
+
+class Known(Protocol):
+    """The last event of a machine, as it was kept."""
+
+    @property
+    def node(self) -> str | None: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def when(self) -> float: ...
+
+
+KnownT = TypeVar("KnownT", bound=Known)
+DHCP_PREFIX = "DHCP "
+
+
+def tells_of_boot(event: BootEvent, last: Known | None) -> bool:
+    """Whether the event changes where the boot stands.
+
+    A system that is up goes on asking for its address; only a DHCP answer with a boot file belongs to a boot.
+    """
+    is_up = last is not None and last.stage == Event.UP.value
+    return not (is_up and event.stage.startswith(DHCP_PREFIX) and not event.sent)
+
+
+def newest_by_node(events: Iterable[KnownT]) -> Mapping[str, KnownT]:
+    """The newest event of every node, whichever of its devices it came from."""
+    newest: dict[str, KnownT] = {}
+    for event in events:
+        if event.node is not None and (event.node not in newest or event.when >= newest[event.node].when):
+            newest[event.node] = event
+    return newest

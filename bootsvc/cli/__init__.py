@@ -1,0 +1,1 @@
+"""The `wwctl` command, one module a noun."""

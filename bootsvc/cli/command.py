@@ -1,0 +1,124 @@
+"""The shape of every `wwctl` command: nouns with verbs and their aliases, the global flags, and what a verb is given."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bootsvc.cli.terminal import warn
+
+if TYPE_CHECKING:
+    # Imported when a verb needs them: the YAML reader takes a third of the time of `wwctl --help`.
+    from bootsvc.config import Config
+    from bootsvc.store import Store
+
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One call of `wwctl`: its global flags, and the configuration, loaded when a verb first asks for it."""
+
+    warewulfconf: Path | None = None
+    debug: bool = False
+    _config: "Config | None" = field(default=None, repr=False)
+
+    def config(self) -> "Config":
+        """warewulf.conf of --warewulfconf, else of $WAREWULFCONF, else the usual one; its warnings are shown once."""
+        from bootsvc.config import Config
+
+        if self._config is None:
+            named = self.warewulfconf or os.environ.get("WAREWULFCONF")
+            self._config = Config.load(Path(named) if named else None)
+            for warning in self._config.warnings:
+                warn(warning)
+        return self._config
+
+    def store(self) -> "Store":
+        """nodes.conf, where the configuration says it is."""
+        from bootsvc.store import Store
+
+        return Store(self.config().paths.nodes_conf)
+
+
+class HintedUsageError(click.UsageError):
+    """A command line that cannot be, and what was probably meant."""
+
+    def __init__(self, message: str, hint: str | None, ctx: click.Context | None = None) -> None:
+        super().__init__(message, ctx)
+        self.hint = hint
+
+
+class Noun(click.Group):
+    """A group whose verbs have other names too; those work everywhere and are shown in each verb's help."""
+
+    def __init__(self, *args: Any, aliases: Mapping[str, Sequence[str]] | None = None, **attrs: Any) -> None:
+        attrs.setdefault("context_settings", HELP_OPTIONS)
+        super().__init__(*args, **attrs)
+        self.verbs_by_alias = {alias: verb for verb, names in (aliases or {}).items() for alias in names}
+        self.params += global_options()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, self.verbs_by_alias.get(cmd_name, cmd_name))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise no_such_command(ctx, args[0], [*self.list_commands(ctx), *self.verbs_by_alias])
+        return super().resolve_command(ctx, args)
+
+
+def no_such_command(ctx: click.Context, name: str, known: Sequence[str]) -> HintedUsageError:
+    """The error for a word that is no command."""
+    found = get_close_matches(name, known, n=1)
+    hint = f"did you mean `{ctx.command_path} {found[0]}`?" if found else f"`{ctx.command_path} --help` lists them"
+    return HintedUsageError(f"`{ctx.command_path}` has no command {name!r}", hint, ctx)
+
+
+class Verb(click.Command):
+    """A command that takes the global flags also after its own name, as Warewulf does."""
+
+    def __init__(self, *args: Any, **attrs: Any) -> None:
+        attrs.setdefault("context_settings", HELP_OPTIONS)
+        super().__init__(*args, **attrs)
+        taken = {name for param in self.params for name in param.opts}
+        self.params += [option for option in global_options() if not taken & set(option.opts)]
+
+
+Noun.command_class = Verb
+
+
+def global_options(*, hidden: bool = True) -> list[click.Option]:
+    """-v, -d and --warewulfconf; shown in the help of `wwctl` itself only."""
+    return [
+        click.Option(["-v", "--verbose"], is_flag=True, hidden=hidden, expose_value=False, callback=_verbose,
+                     help="Say more about what is done."),
+        click.Option(["-d", "--debug"], is_flag=True, hidden=hidden, expose_value=False, callback=_debug,
+                     help="Say everything, with tracebacks."),
+        click.Option(["--warewulfconf"], metavar="PATH", hidden=hidden, expose_value=False, callback=_warewulfconf,
+                     help="Another warewulf.conf (also $WAREWULFCONF)."),
+    ]  # fmt: skip
+
+
+def _verbose(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    root = logging.getLogger()
+    if given and root.level > logging.INFO:
+        root.setLevel(logging.INFO)
+
+
+def _debug(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    if given:
+        logging.getLogger().setLevel(logging.DEBUG)
+        ctx.ensure_object(Invocation).debug = True
+
+
+def _warewulfconf(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:
+    if path:
+        ctx.ensure_object(Invocation).warewulfconf = Path(path)
+
+
+pass_invocation: Callable[..., Any] = click.make_pass_decorator(Invocation)

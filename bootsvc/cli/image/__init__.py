@@ -1,0 +1,1 @@
+"""`wwctl container`, `image` and `vnfs`: one noun in two vocabularies."""

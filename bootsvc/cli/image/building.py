@@ -1,0 +1,51 @@
+"""`wwctl container build`, and the build that other verbs end with."""
+
+import os
+import time
+
+import click
+
+from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
+from bootsvc.cli.image.progress import build_progress
+from bootsvc.cli.image.site import catalog as open_catalog
+from bootsvc.cli.image.site import need_root
+from bootsvc.cli.image.vocabulary import Vocabulary
+from bootsvc.cli.terminal import warn
+from images.catalog import Catalog
+from images.locks import exclusive
+from images.rebuild import Build, BuildContext, rebuild
+from netboot.init_files import own_files
+
+
+def add_build(group: Noun, words: Vocabulary) -> None:
+    @group.command("build", help=f"Build {words.noun}s into what nodes boot.")
+    @click.argument("names", nargs=-1)
+    @click.option("-a", "--all", "every", is_flag=True, help=f"Every {words.noun}.")
+    @click.option("-f", "--force", is_flag=True, help="Read and compress everything anew.")
+    @pass_invocation
+    def build(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool) -> None:
+        catalog = open_catalog(invocation.config())
+        if not names and not every:
+            raise HintedUsageError(f"no {words.noun} is named", f"name one, or use --all to build every {words.noun}")
+        chosen = catalog.names() if every else list(names)
+        for name in chosen:
+            catalog.get(name)
+        for name in chosen:
+            print(f"Building {words.noun}: {name}", flush=True)
+            with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+                done = run_build(catalog, name, force=force)
+            if done.unchanged:
+                print(words.current, flush=True)
+
+
+def run_build(catalog: Catalog, name: str, *, force: bool = False) -> Build:
+    need_root(f"build {name!r}")
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+    context = BuildContext(own=own_files(), built_by=user, now=time.time(), force=force)
+    with build_progress() as report:
+        done = rebuild(catalog, name, context, report)
+    for warning in done.warnings:
+        warn(warning)
+    if not done.generation.manifest.kernels:
+        warn(f"{name} has no kernel, so no node can boot it", "install a kernel package in it with exec")
+    return done

@@ -1,0 +1,102 @@
+"""What a person sees while an image comes in or is built: lines on standard output, a bar on a terminal's standard error."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from images import progress as events
+from images.progress import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+WORTH_A_BAR = 8
+"""Segments to write from which on a build is watched; rich, which draws the bar, takes longer to load than a few segments."""
+
+
+@contextlib.contextmanager
+def import_progress() -> Iterator[Callable[[Event], None]]:
+    """Reports an import in the words of the container tools."""
+    with _bars(unit="bytes") as bars:
+        yield _ImportReport(bars).report
+
+
+class _ImportReport:
+    def __init__(self, bars: "Progress | None") -> None:
+        self._bars = bars
+        self._tasks: dict[str, int] = {}
+
+    def report(self, event: Event) -> None:
+        match event:
+            case events.Started():
+                print("Getting image source signatures", flush=True)
+            case events.BlobAdvanced(digest=digest, size=size, done=done):
+                self._advance(digest, size, done)
+            case events.BlobCopied(digest=digest, cached=cached):
+                self._line(digest, f"Copying blob {_short(digest, 12)} {'skipped: already exists' if cached else 'done'}  ")
+            case events.ConfigCopied(digest=digest):
+                self._line(digest, f"Copying config {_short(digest, 10)} done  ")
+            case events.ManifestWritten():
+                print("Writing manifest to image destination\nStoring signatures", flush=True)
+            case events.LayerUnpacking(digest=digest):
+                print(f"[LOG]       info unpack layer: {digest}", flush=True)
+            case events.TreeCopying(path=path):
+                print(f"Copying {path}", flush=True)
+            case events.XattrSkipped(name=name, path=path):
+                print(f"wwctl: warning: the file system does not keep {name} (first seen on {path})", file=sys.stderr)
+
+    def _advance(self, digest: str, size: int, done: int) -> None:
+        if self._bars is None:
+            return
+        if digest not in self._tasks:
+            self._tasks[digest] = self._bars.add_task(f"blob {_short(digest, 12)}", total=size)
+        self._bars.update(self._tasks[digest], completed=done)  # type: ignore[arg-type]
+
+    def _line(self, digest: str, text: str) -> None:
+        if self._bars is not None and digest in self._tasks:
+            self._bars.remove_task(self._tasks.pop(digest))  # type: ignore[arg-type]
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def build_progress() -> Iterator[Callable[[int, int], None]]:
+    """Reports a build: segments written, of how many; a build of a few segments is over before a bar is drawn."""
+    with contextlib.ExitStack() as opened:
+        advance: Callable[[int], None] | None = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal advance
+            if total < WORTH_A_BAR:
+                return
+            if advance is None:
+                advance = _counting(opened.enter_context(_bars(unit="segments")), total)
+            advance(done)
+
+        yield report
+
+
+def _counting(bars: "Progress | None", total: int) -> Callable[[int], None]:
+    if bars is None:
+        return lambda done: None
+    task = bars.add_task("compressing", total=total)
+    return lambda done: bars.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def _bars(*, unit: str) -> Iterator["Progress | None"]:
+    """Bars that vanish when they are done; none where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+
+    amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amount)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield bars
+
+
+def _short(digest: str, length: int) -> str:
+    return digest.partition(":")[2][:length]

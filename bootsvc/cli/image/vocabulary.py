@@ -1,0 +1,33 @@
+"""One code path, two sets of words: `wwctl container` speaks as Warewulf 4.0 did, `wwctl image` as 4.7 does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """`noun` is the word for an image. With `finishes_import`, an import gives the image our resolv.conf and builds it."""
+
+    noun: str
+    help: str
+    finishes_import: bool
+    rebuilding: str
+    """What exec says before it builds; `{name}` is the image."""
+    current: str
+    """What is said when nothing changed."""
+
+
+CONTAINER = Vocabulary(
+    noun="container",
+    help="Import containers, change the images made of them, and build these into what nodes boot.",
+    finishes_import=True,
+    rebuilding="Rebuilding container...",
+    current="[INFO]     Skipping (VNFS is current)",
+)
+IMAGE = Vocabulary(
+    noun="image",
+    help="Import images, change them, and build them into what nodes boot.",
+    finishes_import=False,
+    rebuilding="Building image: {name}",
+    current="Skipping (Image is current)",
+)
+VOCABULARIES = {words.noun: words for words in (CONTAINER, IMAGE)}

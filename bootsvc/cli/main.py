@@ -1,0 +1,128 @@
+"""`wwctl`: finds the noun's module, and is the one place where errors become sentences and exit codes."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from bootsvc.cli.command import HELP_OPTIONS, Invocation, global_options, no_such_command
+from images.errors import Error
+
+
+class Noun(NamedTuple):
+    """Where a noun's command is: an attribute of a module that is imported when the noun is used.
+
+    With `vocabulary` the attribute is a function of it that makes the command.
+    """
+
+    module: str
+    attribute: str
+    help: str
+    vocabulary: str | None = None
+    hidden: bool = False
+
+
+NOUNS = {
+    "container": Noun("bootsvc.cli.image.noun", "command", "Import containers, and change the images of them.", "container"),
+    "image": Noun("bootsvc.cli.image.noun", "command", "The same as container, in Warewulf 4.7's words.", "image"),
+    "vnfs": Noun("bootsvc.cli.image.noun", "command", "The same as image.", "image", hidden=True),
+    "node": Noun("bootsvc.cli.records", "node", "Add, change, list and watch nodes."),
+    "nodes": Noun("bootsvc.cli.records", "node", "The same as node.", hidden=True),
+    "server": Noun("bootsvc.cli.server", "server", "Serve DHCP, TFTP and HTTP to the nodes."),
+}  # fmt: skip
+
+
+class Root(click.Group):
+    """The nouns, each imported only when it is used, so that `wwctl --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, noun in NOUNS.items() if not noun.hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        noun = NOUNS.get(cmd_name)
+        if noun is None:
+            return None
+        found = getattr(import_module(noun.module), noun.attribute)
+        command: click.Command = found(noun.vocabulary) if noun.vocabulary else found
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in NOUNS:
+            raise no_such_command(ctx, args[0], list(NOUNS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, NOUNS[name].help) for name in self.list_commands(ctx)])
+
+
+def command() -> click.Group:
+    """The `wwctl` command."""
+    root = Root(
+        "wwctl",
+        help="Import container images, and boot stateless nodes with them.",
+        context_settings=HELP_OPTIONS,
+        params=list(global_options(hidden=False)),
+    )
+    return click.version_option(package_name="bootsvc", message="wwctl (bootsvc) %(version)s")(root)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    return run(sys.argv[1:])
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line. Exit codes: 0, 1 a user's error, 2 usage, 130 interrupt; a verb may return its own."""
+    invocation = Invocation()
+    try:
+        result = command().main(args=list(args), prog_name="wwctl", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as exc:
+        print(exc.ctx.get_help() if exc.ctx else exc.message)
+        return 0
+    except click.UsageError as exc:
+        return _complain(*_usage(exc), code=2)
+    except click.ClickException as exc:
+        return _complain(exc.format_message(), None, code=1)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; the interpreter would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Error as exc:
+        if invocation.debug:
+            traceback.print_exc()
+        return _complain(exc.message, exc.hint, code=exc.exit_status)
+    except Exception as exc:
+        if invocation.debug:
+            traceback.print_exc()
+        hint = None if invocation.debug else "this is a bug in wwctl; --debug shows where"
+        return _complain(f"internal error: {type(exc).__name__}: {exc}", hint, code=1)
+
+
+def _usage(error: click.UsageError) -> tuple[str, str | None]:
+    """One sentence and the closest thing that exists."""
+    path = error.ctx.command_path if error.ctx else "wwctl"
+    hint = getattr(error, "hint", None) or f"`{path} --help` shows how it is used"
+    if isinstance(error, click.NoSuchOption):
+        found = error.possibilities
+        close = f"did you mean {found[0]}?" if found else hint
+        return f"`{path}` has no flag {error.option_name}", close
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:], hint
+
+
+def _complain(message: str, hint: str | None, *, code: int) -> int:
+    print(f"wwctl: {message}", file=sys.stderr)
+    if hint:
+        print(f"({hint})", file=sys.stderr)
+    return code

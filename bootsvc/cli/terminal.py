@@ -1,0 +1,29 @@
+"""What the commands say to a person: warnings, questions, colour."""
+
+import os
+import sys
+
+_COLOURS = {"red": "31", "yellow": "33", "grey": "90"}
+
+
+def warn(message: str, hint: str | None = None) -> None:
+    """Something that does not stop the command, on standard error."""
+    print(f"wwctl: warning: {message}", file=sys.stderr)
+    if hint:
+        print(f"({hint})", file=sys.stderr)
+
+
+def confirm(question: str) -> bool:
+    """Ask; only y and yes mean yes; anything else, also the end of the input, means no."""
+    print(f"{question}? [y/N] ", end="", flush=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print()
+    return answer.strip() in ("y", "yes")
+
+
+def colour(text: str, name: str | None) -> str:
+    """`text` in a colour where standard output is a terminal and NO_COLOR is not set."""
+    if name is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\033[{_COLOURS[name]}m{text}\033[0m"

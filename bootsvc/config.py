@@ -1,0 +1,257 @@
+"""warewulf.conf as one frozen tree of records; defaults are Warewulf 4.7's. Loaded once, by `cli` and `app`.
+
+Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stands in a section of its own:
+
+    bootsvc:
+      dhcp:
+        lease seconds: 3600       how long a dynamic address is lent, in seconds
+        router: 10.0.0.1          the default gateway that nodes are told; none: no gateway
+        dns: [10.0.0.1]           name servers that nodes are told
+      router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from bootsvc.keytable import (
+    Anything,
+    ListOf,
+    MapOf,
+    Settings,
+    Table,
+    absolute_path,
+    flag,
+    ipv4,
+    ipv4_or_cidr,
+    network_or_address,
+    number,
+    text,
+)
+from bootsvc.yamlfile import compose, read_text
+from images.errors import Error
+
+DEFAULT_SOURCE = Path("/etc/warewulf/warewulf.conf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where things live; a site moves them in the `paths:` section."""
+
+    sysconfdir: Path = Path("/etc")
+    localstatedir: Path = Path("/var/lib")
+    cachedir: Path = Path("/var/cache")
+    ipxesource: Path = Path("/usr/lib/ipxe")
+    chroots: Path = Path("/var/lib/warewulf/chroots")
+    provision: Path = Path("/var/lib/warewulf/provision")
+    overlays: Path = Path("/var/lib/warewulf/overlays")
+
+    @property
+    def nodes_conf(self) -> Path:
+        return self.sysconfdir / "warewulf" / "nodes.conf"
+
+    @property
+    def blob_cache(self) -> Path:
+        """OCI layout of downloaded blobs, kept between imports."""
+        return self.cachedir / "warewulf"
+
+    @property
+    def state(self) -> Path:
+        """The SQLite database: leases and boot events."""
+        return self.localstatedir / "warewulf" / "bootsvc" / "state.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DhcpConfig:
+    enabled: bool = True
+    range_start: IPv4Address | None = None
+    range_end: IPv4Address | None = None
+    lease_seconds: int = 3600
+    router: IPv4Address | None = None
+    dns: tuple[IPv4Address, ...] = ()
+    router_advertisements: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TftpConfig:
+    enabled: bool = True
+    ipxe: dict[str, str] = field(default_factory=dict)
+    """Client architecture (`00:07`) to loader file, as in Warewulf; empty: `netboot.firmware`'s table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    port: int = 9873
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole of warewulf.conf; `ipaddr` and `network` are the boot network's, autodetected when not given."""
+
+    source: Path = DEFAULT_SOURCE
+    fqdn: str = ""
+    ipaddr: IPv4Address | None = None
+    network: IPv4Network | None = None
+    paths: Paths = Paths()
+    dhcp: DhcpConfig = DhcpConfig()
+    tftp: TftpConfig = TftpConfig()
+    http: HttpConfig = HttpConfig()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "Config":
+        """Read warewulf.conf; without `path` the usual place, where a missing file means all defaults.
+
+        Raises Error when `path` is given and missing, and YamlError (file, line, key) for what it holds.
+        """
+        source = path or DEFAULT_SOURCE
+        try:
+            content = read_text(source)
+        except FileNotFoundError as exc:
+            if path is None:
+                return cls()
+            raise Error(f"{path}: no such file", hint="--warewulfconf and $WAREWULFCONF name a warewulf.conf") from exc
+        except OSError as exc:
+            raise Error(f"cannot read {source}: {exc.strerror}", hint="wwctl is meant to run as root") from exc
+        document = compose(content, source)
+        settings = Settings(source)
+        if document is not None:
+            settings.read(document, TABLE)
+        return _config(settings)
+
+
+_UNUSED_PATHS = ("bindir", "srvdir", "firewallddir", "systemddir", "datadir", "wwclientdir", "wwfilesdir")
+_PORT = number(1, 65535)
+
+TABLE: Table = {
+    "WW_INTERNAL": Anything,
+    "comment": Anything,
+    "fqdn": text,
+    "ipaddr": ipv4_or_cidr,
+    "netmask": ipv4,
+    "network": network_or_address,
+    "ipaddr6": Anything,
+    "prefixlen6": Anything,
+    "ipv6net": Anything,
+    "warewulf": {
+        "port": _PORT,
+        **dict.fromkeys(("secure", "secure files", "tls", "autobuild overlays", "host overlay", "grubboot"), flag),
+        **dict.fromkeys(("tls port", "update interval"), number(0, 65535)),
+        **dict.fromkeys(("systemd name", "datastore", "syslog"), Anything),
+    },
+    "api": {"enabled": flag, "tls": flag, "allowed subnets": Anything},
+    "dhcp": {
+        "enabled": flag,
+        "template": text,
+        "range start": ipv4,
+        "range end": ipv4,
+        **dict.fromkeys(("range6 start", "range6 end", "systemd name"), Anything),
+    },
+    "tftp": {"enabled": flag, "tftproot": absolute_path, "systemd name": Anything, "ipxe": MapOf(text)},
+    "nfs": {"enabled": flag, "export paths": Anything, "systemd name": Anything},
+    "ssh": {"key types": Anything},
+    "image mounts": Anything,
+    "wwclient": {"port": number(0, 65535)},
+    "paths": {
+        **dict.fromkeys(("sysconfdir", "localstatedir", "cachedir", "ipxesource"), absolute_path),
+        **dict.fromkeys(("wwchrootdir", "wwprovisiondir", "wwoverlaydir"), absolute_path),
+        **dict.fromkeys(_UNUSED_PATHS, absolute_path),
+    },
+    "bootsvc": {
+        "dhcp": {"lease seconds": number(60, 31_536_000), "router": ipv4, "dns": ListOf(ipv4)},
+        "router advertisements": flag,
+    },
+}
+"""Warewulf 4.7's keys, and ours."""
+
+
+def _config(settings: Settings) -> Config:
+    get = settings.get
+    ipaddr, network = _network(settings)
+    return Config(
+        source=settings.source,
+        ipaddr=ipaddr,
+        network=network,
+        paths=_paths(settings),
+        dhcp=_dhcp(settings, network),
+        tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
+        http=HttpConfig(**_given(port=get("warewulf", "port"))),
+        warnings=tuple(settings.warnings),
+        **_given(fqdn=get("fqdn")),
+    )
+
+
+def _given(**values: Any) -> Mapping[str, Any]:
+    """Only what is set; a record's own default stands for the rest."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _network(settings: Settings) -> tuple[IPv4Address | None, IPv4Network | None]:
+    """The server's address and the boot network, out of `ipaddr`, `netmask` and `network`."""
+    given, netmask, network = settings.get("ipaddr"), settings.get("netmask"), settings.get("network")
+    ipaddr = given.ip if isinstance(given, IPv4Interface) else given
+    if isinstance(network, IPv4Address):
+        if netmask is None and isinstance(given, IPv4Interface):
+            netmask = given.netmask
+        network = _with_mask(settings, "network", network, netmask) if netmask else None
+    elif network is None and netmask is not None and ipaddr is not None:
+        network = _with_mask(settings, "netmask", ipaddr, netmask, strict=False)
+    elif network is None and isinstance(given, IPv4Interface):
+        network = given.network
+    if network is not None and ipaddr is not None and ipaddr not in network:
+        raise settings.error(
+            ("ipaddr",), f"{ipaddr} is not in the network {network}", "ipaddr is this server's address on the network"
+        )
+    return ipaddr, network
+
+
+def _with_mask(settings: Settings, key: str, address: IPv4Address, netmask: IPv4Address, *, strict: bool = True) -> IPv4Network:
+    try:
+        return IPv4Network(f"{address}/{netmask}", strict=strict)
+    except ValueError as exc:
+        raise settings.error(
+            (key,), f"{address} with the netmask {netmask} is no network: {exc}", "such as 10.0.0.0 and 255.255.255.0"
+        ) from exc
+
+
+def _paths(settings: Settings) -> Paths:
+    def get(key: str) -> Path | None:
+        path: Path | None = settings.get("paths", key)
+        return path
+
+    state = (get("localstatedir") or Paths().localstatedir) / "warewulf"
+    return Paths(
+        chroots=get("wwchrootdir") or state / "chroots",
+        provision=get("wwprovisiondir") or state / "provision",
+        overlays=get("wwoverlaydir") or state / "overlays",
+        **_given(**{key: get(key) for key in ("sysconfdir", "localstatedir", "cachedir", "ipxesource")}),
+    )
+
+
+def _dhcp(settings: Settings, network: IPv4Network | None) -> DhcpConfig:
+    start, end = (settings.get("dhcp", f"range {edge}") for edge in ("start", "end"))
+    for edge, address in (("start", start), ("end", end)):
+        path = ("dhcp", f"range {edge}")
+        if address and network and address not in network:
+            raise settings.error(path, f"{address} is not in the network {network}", "the range is lent to nodes there")
+        if address and network and address in (network.network_address, network.broadcast_address):
+            raise settings.error(path, f"{address} is an address that no machine in {network} can have")
+    if (start is None) != (end is None):
+        missing = "end" if end is None else "start"
+        path = ("dhcp", "range start" if end is None else "range end")
+        raise settings.error(path, f"there is no range {missing}", f"give `range {missing}:` too, or neither")
+    if start and start > end:
+        raise settings.error(("dhcp", "range end"), f"{end} comes before range start {start}", "swap the two")
+    return DhcpConfig(
+        range_start=start,
+        range_end=end,
+        **_given(
+            enabled=settings.get("dhcp", "enabled"),
+            lease_seconds=settings.get("bootsvc", "dhcp", "lease seconds"),
+            router=settings.get("bootsvc", "dhcp", "router"),
+            dns=settings.get("bootsvc", "dhcp", "dns"),
+            router_advertisements=settings.get("bootsvc", "router advertisements"),
+        ),
+    )

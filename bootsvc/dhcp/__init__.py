@@ -1,0 +1,1 @@
+"""DHCP (RFC 2131): codec, decision, service."""

@@ -1,0 +1,201 @@
+"""DHCP options (RFC 2132 and later): one row each, with code, IANA name and value codec; and the TLV field they stand in."""
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from bootsvc.errors import MalformedPacket
+
+T = TypeVar("T")
+
+PAD = 0
+END = 255
+MAX_VALUE = 65535
+"""Bytes of one value after RFC 3396 concatenation; a packet that claims more is not honest."""
+
+
+class Message(Enum):
+    """MESSAGE_TYPE (RFC 2132 §9.6)."""
+
+    DISCOVER = 1
+    OFFER = 2
+    REQUEST = 3
+    DECLINE = 4
+    ACK = 5
+    NAK = 6
+    RELEASE = 7
+    INFORM = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec(Generic[T]):
+    """Turns the bytes of a value into a value and back; `parse` raises ValueError or struct.error."""
+
+    parse: Callable[[bytes], T]
+    serialize: Callable[[T], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Option(Generic[T]):
+    """One row of the table."""
+
+    code: int
+    name: str
+    codec: Codec[T]
+
+    def parse(self, value: bytes) -> T:
+        """Raises MalformedPacket when the bytes are not such a value."""
+        try:
+            return self.codec.parse(value)
+        except (ValueError, struct.error) as exc:
+            raise MalformedPacket("dhcp", 0, f"option {self.name} has a bad value of {len(value)} bytes") from exc
+
+    def find(self, options: Mapping[int, bytes]) -> T | None:
+        """The value among raw options, or None; raises MalformedPacket."""
+        value = options.get(self.code)
+        return None if value is None else self.parse(value)
+
+    def pair(self, value: T) -> tuple[int, bytes]:
+        """Code and bytes, as raw options hold them."""
+        return self.code, self.codec.serialize(value)
+
+
+def _parse_addresses(value: bytes) -> tuple[IPv4Address, ...]:
+    if not value or len(value) % 4:
+        raise ValueError("not a list of addresses")
+    return tuple(IPv4Address(value[at : at + 4]) for at in range(0, len(value), 4))
+
+
+def _parse_user_classes(value: bytes) -> tuple[bytes, ...]:
+    """RFC 3004 wants length-prefixed instances; iPXE sends its four letters bare, so what does not fit is one class."""
+    classes, at = [], 0
+    while at < len(value):
+        end = at + 1 + value[at]
+        if value[at] == 0 or end > len(value):
+            return (value,)
+        classes.append(value[at + 1 : end])
+        at = end
+    return tuple(classes)
+
+
+def _parse_archs(value: bytes) -> tuple[int, ...]:
+    if not value or len(value) % 2:
+        raise ValueError("not a list of 16-bit numbers")
+    return struct.unpack(f"!{len(value) // 2}H", value)
+
+
+def _parse_machine_id(value: bytes) -> UUID | None:
+    """Type 0 is the only one there is (RFC 4578 §2.3); ROMs without a UUID send other things, which are no error."""
+    if len(value) != 17 or value[0] != 0:
+        return None
+    # SMBIOS stores the first three fields little-endian, yet PXE ROMs and iPXE send them in network order.
+    return UUID(bytes=value[1:])
+
+
+RAW: Codec[bytes] = Codec(parse=bytes, serialize=bytes)
+# Some clients end a text with NUL, which RFC 2132 §2 tells servers to bear.
+TEXT: Codec[str] = Codec(
+    parse=lambda value: value.rstrip(b"\0").decode("utf-8", "replace"), serialize=lambda text: text.encode()
+)
+ADDRESS: Codec[IPv4Address] = Codec(
+    parse=lambda value: IPv4Address(struct.unpack("!I", value)[0]), serialize=lambda address: address.packed
+)
+ADDRESSES: Codec[tuple[IPv4Address, ...]] = Codec(
+    parse=_parse_addresses, serialize=lambda addresses: b"".join(address.packed for address in addresses)
+)
+UINT8: Codec[int] = Codec(
+    parse=lambda value: int(struct.unpack("!B", value)[0]), serialize=lambda number: struct.pack("!B", number)
+)
+UINT16: Codec[int] = Codec(
+    parse=lambda value: int(struct.unpack("!H", value)[0]), serialize=lambda number: struct.pack("!H", number)
+)
+UINT32: Codec[int] = Codec(
+    parse=lambda value: int(struct.unpack("!I", value)[0]), serialize=lambda number: struct.pack("!I", number)
+)
+CODES: Codec[tuple[int, ...]] = Codec(parse=tuple, serialize=bytes)
+MESSAGE: Codec[Message] = Codec(
+    parse=lambda value: Message(struct.unpack("!B", value)[0]), serialize=lambda message: bytes([message.value])
+)
+USER_CLASSES: Codec[tuple[bytes, ...]] = Codec(
+    parse=_parse_user_classes,
+    serialize=lambda classes: b"".join(bytes([len(item)]) + item for item in classes),
+)
+ARCHS: Codec[tuple[int, ...]] = Codec(parse=_parse_archs, serialize=lambda archs: struct.pack(f"!{len(archs)}H", *archs))
+MACHINE_ID: Codec[UUID | None] = Codec(
+    parse=_parse_machine_id, serialize=lambda uuid: b"" if uuid is None else b"\0" + uuid.bytes
+)
+
+SUBNET_MASK = Option(1, "SUBNET_MASK", ADDRESS)
+ROUTER = Option(3, "ROUTER", ADDRESSES)
+DOMAIN_NAME_SERVER = Option(6, "DOMAIN_NAME_SERVER", ADDRESSES)
+HOST_NAME = Option(12, "HOST_NAME", TEXT)
+DOMAIN_NAME = Option(15, "DOMAIN_NAME", TEXT)
+BROADCAST_ADDRESS = Option(28, "BROADCAST_ADDRESS", ADDRESS)
+VENDOR_SPECIFIC = Option(43, "VENDOR_SPECIFIC", RAW)
+REQUESTED_ADDRESS = Option(50, "REQUESTED_ADDRESS", ADDRESS)
+LEASE_TIME = Option(51, "LEASE_TIME", UINT32)
+OVERLOAD = Option(52, "OVERLOAD", UINT8)
+MESSAGE_TYPE = Option(53, "MESSAGE_TYPE", MESSAGE)
+SERVER_ID = Option(54, "SERVER_ID", ADDRESS)
+PARAMETER_LIST = Option(55, "PARAMETER_LIST", CODES)
+ERROR_MESSAGE = Option(56, "ERROR_MESSAGE", TEXT)
+MAX_MESSAGE_SIZE = Option(57, "MAX_MESSAGE_SIZE", UINT16)
+RENEWAL_TIME = Option(58, "RENEWAL_TIME", UINT32)
+REBINDING_TIME = Option(59, "REBINDING_TIME", UINT32)
+VENDOR_CLASS = Option(60, "VENDOR_CLASS", TEXT)
+CLIENT_ID = Option(61, "CLIENT_ID", RAW)
+TFTP_SERVER_NAME = Option(66, "TFTP_SERVER_NAME", TEXT)
+BOOTFILE_NAME = Option(67, "BOOTFILE_NAME", TEXT)
+USER_CLASS = Option(77, "USER_CLASS", USER_CLASSES)
+RELAY_AGENT = Option(82, "RELAY_AGENT", RAW)
+CLIENT_ARCH = Option(93, "CLIENT_ARCH", ARCHS)
+CLIENT_MACHINE_ID = Option(97, "CLIENT_MACHINE_ID", MACHINE_ID)
+ETHERBOOT = Option(175, "ETHERBOOT", RAW)
+"""iPXE's own encapsulated options; IANA's registry calls the code "Etherboot (tentatively assigned)"."""
+
+PXE_DISCOVERY_CONTROL = Option(6, "PXE_DISCOVERY_CONTROL", UINT8)
+"""Inside VENDOR_SPECIFIC (PXE 2.1 specification, table 2-1)."""
+IPXE_NO_PXEDHCP = Option(176, "IPXE_NO_PXEDHCP", UINT8)
+"""Inside ETHERBOOT."""
+
+
+def parse_fields(data: bytes, start: int, end: int, into: dict[int, bytes]) -> None:
+    """Add the options in data[start:end] to `into`; one that occurs again goes on with its value (RFC 3396 §7).
+
+    A missing END is borne, as every server does; a value that runs over the end raises MalformedPacket.
+    """
+    at = start
+    while at < end:
+        code = data[at]
+        if code == PAD:
+            at += 1
+            continue
+        if code == END:
+            return
+        if at + 2 > end or at + 2 + data[at + 1] > end:
+            raise MalformedPacket("dhcp", at, f"option {code} runs over the end")
+        value = into.get(code, b"") + data[at + 2 : at + 2 + data[at + 1]]
+        if len(value) > MAX_VALUE:
+            raise MalformedPacket("dhcp", at, f"option {code} is longer than {MAX_VALUE} bytes")
+        into[code] = value
+        at += 2 + data[at + 1]
+
+
+def size_of(options: Iterable[tuple[int, bytes]]) -> int:
+    """Bytes that `serialize_fields` makes of the options, without END."""
+    return sum(len(value) + 2 * max(1, -(-len(value) // 255)) for _, value in options)
+
+
+def serialize_fields(options: Iterable[tuple[int, bytes]]) -> bytes:
+    """The options in their order, with END; a value over 255 bytes is split (RFC 3396 §5)."""
+    out = bytearray()
+    for code, value in options:
+        for at in range(0, max(len(value), 1), 255):
+            part = value[at : at + 255]
+            out += bytes((code, len(part))) + part
+    out.append(END)
+    return bytes(out)

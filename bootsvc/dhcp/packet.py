@@ -1,0 +1,112 @@
+"""DHCP packets (RFC 2131 §2): bytes ↔ values. Options stay raw here, so that unknown ones survive a round trip."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import IPv4Address
+
+from bootsvc.dhcp.options import OVERLOAD, parse_fields, serialize_fields
+from bootsvc.errors import MalformedPacket
+
+MAGIC_COOKIE = bytes((99, 130, 83, 99))
+BROADCAST_FLAG = 0x8000
+ETHERNET = 1
+"""htype (RFC 1700)."""
+MIN_SIZE = 300
+"""A BOOTP message is padded to this many bytes: old relays and ROMs drop shorter ones (RFC 1542 §2.1)."""
+MAX_SIZE = 65535
+
+_HEADER = struct.Struct("!4BI2H4I16s64s128s4s")
+_SNAME_AT, _FILE_AT, _OPTIONS_AT = 44, 108, 240
+_FILE_OVERLOADED, _SNAME_OVERLOADED = 1, 2
+_ZERO = IPv4Address(0)
+
+
+class Op(IntEnum):
+    """Direction of a message."""
+
+    BOOTREQUEST = 1
+    BOOTREPLY = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """One message; `options` maps code to the bytes of the value, in the order of their first occurrence."""
+
+    op: int
+    htype: int = ETHERNET
+    hops: int = 0
+    xid: int = 0
+    secs: int = 0
+    flags: int = 0
+    ciaddr: IPv4Address = _ZERO
+    yiaddr: IPv4Address = _ZERO
+    siaddr: IPv4Address = _ZERO
+    giaddr: IPv4Address = _ZERO
+    chaddr: bytes = b""
+    """Only the first `hlen` bytes of the field."""
+    sname: bytes = b""
+    file: bytes = b""
+    options: Mapping[int, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Packet":
+        """Raises MalformedPacket, and nothing else, for bytes that are not a DHCP message."""
+        if len(data) < _OPTIONS_AT:
+            raise MalformedPacket("dhcp", len(data), f"{len(data)} bytes are too short for a message")
+        if len(data) > MAX_SIZE:
+            raise MalformedPacket("dhcp", MAX_SIZE, "longer than a datagram can be")
+        op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, cookie = _HEADER.unpack_from(data)
+        if cookie != MAGIC_COOKIE:
+            raise MalformedPacket("dhcp", _OPTIONS_AT - 4, "no magic cookie")
+        if op not in (Op.BOOTREQUEST, Op.BOOTREPLY):
+            raise MalformedPacket("dhcp", 0, f"op {op} is neither request nor reply")
+        if hlen > 16:
+            raise MalformedPacket("dhcp", 2, f"hlen {hlen} is longer than the chaddr field")
+        options: dict[int, bytes] = {}
+        parse_fields(data, _OPTIONS_AT, len(data), options)
+        overload = OVERLOAD.find(options) or 0
+        # RFC 3396 §5: the aggregate is the options field, then file, then sname.
+        if overload & _FILE_OVERLOADED:
+            parse_fields(data, _FILE_AT, _FILE_AT + 128, options)
+        if overload & _SNAME_OVERLOADED:
+            parse_fields(data, _SNAME_AT, _SNAME_AT + 64, options)
+        options.pop(OVERLOAD.code, None)
+        return cls(
+            op=op,
+            htype=htype,
+            hops=hops,
+            xid=xid,
+            secs=secs,
+            flags=flags,
+            ciaddr=IPv4Address(ci),
+            yiaddr=IPv4Address(yi),
+            siaddr=IPv4Address(si),
+            giaddr=IPv4Address(gi),
+            chaddr=chaddr[:hlen],
+            sname=b"" if overload & _SNAME_OVERLOADED else sname.partition(b"\0")[0],
+            file=b"" if overload & _FILE_OVERLOADED else file.partition(b"\0")[0],
+            options=options,
+        )
+
+    def serialize(self) -> bytes:
+        """The message padded to MIN_SIZE; `sname`, `file` and `chaddr` must fit their fields."""
+        header = _HEADER.pack(
+            self.op,
+            self.htype,
+            len(self.chaddr),
+            self.hops,
+            self.xid,
+            self.secs,
+            self.flags,
+            int(self.ciaddr),
+            int(self.yiaddr),
+            int(self.siaddr),
+            int(self.giaddr),
+            self.chaddr,
+            self.sname,
+            self.file,
+            MAGIC_COOKIE,
+        )
+        return (header + serialize_fields(self.options.items())).ljust(MIN_SIZE, b"\0")

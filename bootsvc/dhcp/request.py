@@ -1,0 +1,138 @@
+"""A packet and where it arrived → BootRequest, classified once: later code never looks at option bytes."""
+
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+from uuid import UUID
+
+from bootsvc.dhcp import options
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, Op, Packet
+from bootsvc.errors import Ignored
+
+MIN_MESSAGE_SIZE = 576
+"""What every client must take, and what is assumed of one that says nothing (RFC 2131 §2)."""
+_ZERO = IPv4Address(0)
+
+
+class Client(Enum):
+    """Who is asking, as far as a boot file is concerned."""
+
+    IPXE = "iPXE"
+    PXE = "PXEClient"
+    HTTP = "HTTPClient"
+    OS = "OS"
+    """An operating system: it wants an address and no boot file."""
+
+
+class Phase(Enum):
+    """What a REQUEST means (RFC 2131 §4.3.2, table 4)."""
+
+    SELECTING = "SELECTING"
+    INIT_REBOOT = "INIT-REBOOT"
+    RENEWING = "RENEWING"
+    REBINDING = "REBINDING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Where a packet came in; `unicast` when it was sent to our own address."""
+
+    interface: str
+    unicast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRequest:
+    """Everything that a decision needs to know of one message."""
+
+    message: Message
+    hwaddr: str
+    """Lower case with colons."""
+    xid: int
+    client: Client
+    interface: str
+    unicast: bool = False
+    chaddr: bytes = b""
+    flags: int = 0
+    ciaddr: IPv4Address = _ZERO
+    giaddr: IPv4Address = _ZERO
+    client_arch: int | None = None
+    machine_id: UUID | None = None
+    client_id: bytes | None = None
+    requested: IPv4Address | None = None
+    server_id: IPv4Address | None = None
+    parameters: tuple[int, ...] = ()
+    max_message_size: int = MIN_MESSAGE_SIZE
+    """Bytes, IP and UDP headers included."""
+    relay_agent: bytes | None = None
+
+    @property
+    def broadcast(self) -> bool:
+        """The client cannot take a unicast before it has its address."""
+        return bool(self.flags & BROADCAST_FLAG)
+
+    @property
+    def phase(self) -> Phase:
+        """The state that a client's REQUEST speaks of."""
+        if self.server_id is not None:
+            return Phase.SELECTING
+        if self.ciaddr == _ZERO:
+            return Phase.INIT_REBOOT
+        return Phase.RENEWING if self.unicast else Phase.REBINDING
+
+    @classmethod
+    def from_packet(cls, packet: Packet, arrival: Arrival) -> "BootRequest | Ignored":
+        """Classify; raises MalformedPacket for an option whose value is broken."""
+        if packet.op != Op.BOOTREQUEST:
+            return Ignored("a reply, not a request")
+        if packet.htype != ETHERNET or len(packet.chaddr) != 6:
+            return Ignored(f"htype {packet.htype} with {len(packet.chaddr)} address bytes is not Ethernet")
+        if not any(packet.chaddr) or packet.chaddr[0] & 1:
+            return Ignored(f"{packet.chaddr.hex(':')} is no hardware address of a machine")
+        raw = packet.options
+        message = options.MESSAGE_TYPE.find(raw)
+        if message is None:
+            return Ignored("BOOTP without a DHCP message type")
+        vendor_class = options.VENDOR_CLASS.find(raw) or ""
+        return cls(
+            message=message,
+            hwaddr=packet.chaddr.hex(":"),
+            xid=packet.xid,
+            client=_client(options.USER_CLASS.find(raw) or (), vendor_class),
+            interface=arrival.interface,
+            unicast=arrival.unicast,
+            chaddr=packet.chaddr,
+            flags=packet.flags,
+            ciaddr=packet.ciaddr,
+            giaddr=packet.giaddr,
+            client_arch=_client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
+            machine_id=options.CLIENT_MACHINE_ID.find(raw),
+            client_id=options.CLIENT_ID.find(raw),
+            requested=options.REQUESTED_ADDRESS.find(raw),
+            server_id=options.SERVER_ID.find(raw),
+            parameters=options.PARAMETER_LIST.find(raw) or (),
+            max_message_size=max(MIN_MESSAGE_SIZE, options.MAX_MESSAGE_SIZE.find(raw) or 0),
+            relay_agent=options.RELAY_AGENT.find(raw),
+        )
+
+
+def _client(user_classes: tuple[bytes, ...], vendor_class: str) -> Client:
+    # iPXE also says PXEClient, so its user class is asked first.
+    if b"iPXE" in user_classes:
+        return Client.IPXE
+    if vendor_class.startswith(Client.PXE.value):
+        return Client.PXE
+    if vendor_class.startswith(Client.HTTP.value):
+        return Client.HTTP
+    return Client.OS
+
+
+def _client_arch(archs: tuple[int, ...] | None, vendor_class: str) -> int | None:
+    """The first architecture offered; old ROMs name it in the vendor class only: PXEClient:Arch:00000:UNDI:002001."""
+    if archs:
+        return archs[0]
+    parts = vendor_class.split(":")
+    if len(parts) >= 3 and parts[1] == "Arch" and parts[2].isascii() and parts[2].isdecimal() and len(parts[2]) <= 5:
+        return int(parts[2])
+    return None

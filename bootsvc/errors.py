@@ -1,0 +1,66 @@
+"""What can go wrong in the server: hostile bytes, requests that are not ours, and mistakes of the administrator."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from images.errors import Error
+
+
+class MalformedPacket(Exception):
+    """Bytes that are not the protocol they should be; the only exception that a codec raises.
+
+    `offset` is in bytes: into the datagram, or into the value when `reason` names an option.
+    """
+
+    def __init__(self, protocol: str, offset: int, reason: str) -> None:
+        super().__init__(protocol, offset, reason)
+        self.protocol = protocol
+        self.offset = offset
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.protocol}: {self.reason} (byte {self.offset})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A well-formed request that gets no answer, and why: a value, not an exception."""
+
+    reason: str
+
+
+class NoInterface(Error):
+    """No interface of this machine carries the configured address or network."""
+
+    def __init__(self, ipaddr: IPv4Address | None, network: IPv4Network | None) -> None:
+        wanted = ipaddr if ipaddr is not None else network
+        super().__init__(
+            f"no network interface carries {wanted if wanted is not None else 'a configured network'}",
+            hint="set `ipaddr:` in warewulf.conf to an address of this machine on the boot network (`ip -4 addr` lists them)",
+        )
+        self.ipaddr = ipaddr
+        self.network = network
+
+
+class PortUnavailable(Error):
+    """A port that cannot be bound."""
+
+    def __init__(self, address: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"cannot listen on UDP port {port} of {address}: {reason}",
+            hint=f"`ss -ulnp 'sport = :{port}'` shows who holds it; stop that server, or start this one as root",
+        )
+        self.address = address
+        self.port = port
+
+
+class BadState(Error):
+    """The state database cannot be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"cannot use the state database {path}: {reason}",
+            hint="move the file aside to begin with an empty one; dynamic leases and boot records are then lost",
+        )
+        self.path = path

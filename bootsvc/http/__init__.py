@@ -1,0 +1,1 @@
+"""HTTP: the stages of a boot, content by digest, status."""

@@ -1,0 +1,1 @@
+"""Network plumbing: datagrams with their interface, and netlink."""

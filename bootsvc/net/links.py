@@ -1,0 +1,94 @@
+"""Interfaces and addresses of this machine (rtnetlink, through pyroute2): which link carries the boot network."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from pyroute2 import AsyncIPRoute
+
+from bootsvc.errors import NoInterface
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 5.0
+"""How often a served link is looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An interface and one IPv4 address of it; `hwaddr` in lower case with colons."""
+
+    name: str
+    index: int
+    hwaddr: str
+    address: IPv4Address
+    network: IPv4Network
+
+
+async def list_links() -> list[Link]:
+    """Every IPv4 address of this machine in the current network namespace, with its interface."""
+    found = []
+    async with AsyncIPRoute() as route:
+        links = {message["index"]: message async for message in await route.get_links()}
+        async for message in await route.get_addr(family=socket.AF_INET):
+            link = links.get(message["index"])
+            # IFA_LOCAL is ours; IFA_ADDRESS is the peer's on a point-to-point link.
+            local = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
+            if link is None or local is None:
+                continue
+            interface = IPv4Interface(f"{local}/{message['prefixlen']}")
+            found.append(
+                Link(
+                    name=str(link.get("IFLA_IFNAME")),
+                    index=int(message["index"]),
+                    hwaddr=str(link.get("IFLA_ADDRESS") or "").lower(),
+                    address=interface.ip,
+                    network=interface.network,
+                )
+            )
+    return found
+
+
+def choose_link(links: Iterable[Link], ipaddr: IPv4Address | None, network: IPv4Network | None) -> Link:
+    """The link that has `ipaddr`; without one, the first whose address is in `network`. Raises NoInterface."""
+    for link in links:
+        if ipaddr is not None and link.address == ipaddr:
+            return link
+        if ipaddr is None and network is not None and link.address in network:
+            return link
+    raise NoInterface(ipaddr, network)
+
+
+async def find_link(ipaddr: IPv4Address | None, network: IPv4Network | None) -> Link:
+    """`choose_link` among the links of now."""
+    return choose_link(await list_links(), ipaddr, network)
+
+
+async def until_gone(link: Link) -> None:
+    """Return when the interface is gone or another one has its name."""
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        if not is_current(link):
+            break
+    log.warning("interface %s is gone", link.name)
+
+
+async def wait_link(ipaddr: IPv4Address | None, network: IPv4Network | None) -> Link:
+    """`find_link` that waits for the interface to come back."""
+    while True:
+        try:
+            return await find_link(ipaddr, network)
+        except NoInterface as exc:
+            log.debug("%s", exc)
+            await asyncio.sleep(CHECK_SECONDS)
+
+
+def is_current(link: Link) -> bool:
+    """Whether the interface is still the one that was found: a bridge that is made anew has another index."""
+    try:
+        return socket.if_nametoindex(link.name) == link.index
+    except OSError:
+        return False

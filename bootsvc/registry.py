@@ -1,0 +1,159 @@
+"""The merged nodes in memory, by hardware address, address and name. Immutable: a change builds another one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import Any
+
+import msgspec
+
+from bootsvc.store import Entry, Snapshot
+from images.errors import Error
+from netboot import hwaddr as hardware
+from netboot.fields import NETWORKS, known_keys
+from netboot.merge import merge
+from netboot.node import Node, to_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """All nodes that are usable; `problems` says what is wrong with the file, one sentence each."""
+
+    nodes: tuple[Node, ...] = ()
+    """Sorted by cluster name, then by name."""
+    problems: tuple[str, ...] = ()
+    _names: Mapping[str, Node] = field(default_factory=dict)
+    _hwaddrs: Mapping[str, Node] = field(default_factory=dict)
+    _addresses: Mapping[IPv4Address, Node] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, snapshot: Snapshot, network: IPv4Network | None = None) -> "Registry":
+        """Merge and index; `network` is the boot network, whose netmask a device in it need not repeat.
+
+        A node with a bad field is left out and named in `problems`; of two nodes with one address the first has it.
+        """
+        problems: list[str] = []
+        nodes: list[Node] = []
+        for name, entry in snapshot.nodes.items():
+            problems += unknown_keys(f"node {name}", entry)
+            try:
+                node, warnings = merged_node(name, entry, snapshot.profiles, network)
+            except Error as exc:
+                problems.append(f"{exc.message}; the node is left out")
+                continue
+            nodes.append(node)
+            problems += warnings
+        for name, entry in snapshot.profiles.items():
+            problems += unknown_keys(f"profile {name}", entry)
+        nodes.sort(key=lambda node: (node.cluster_name, node.id))
+        hwaddrs: dict[str, Node] = {}
+        addresses: dict[IPv4Address, Node] = {}
+        for node in nodes:
+            for hwaddr, _ in node.hwaddrs():
+                if hwaddrs.setdefault(hwaddr, node) is not node:
+                    problems.append(f"nodes {hwaddrs[hwaddr].id} and {node.id} both have the hwaddr {hwaddr}")
+            for device in node.network_devices.values():
+                if device.ipaddr and addresses.setdefault(device.ipaddr, node) is not node:
+                    problems.append(f"nodes {addresses[device.ipaddr].id} and {node.id} both have the ipaddr {device.ipaddr}")
+        return cls(
+            nodes=tuple(nodes),
+            problems=tuple(problems),
+            _names={node.id: node for node in nodes},
+            _hwaddrs=hwaddrs,
+            _addresses=addresses,
+        )
+
+    def by_hwaddr(self, hwaddr: str) -> Node | None:
+        """The node with this hardware address (lower case, colons)."""
+        return self._hwaddrs.get(hwaddr)
+
+    def by_name(self, name: str) -> Node | None:
+        return self._names.get(name)
+
+    def by_address(self, address: IPv4Address) -> Node | None:
+        return self._addresses.get(address)
+
+    def reserved(self, address: IPv4Address) -> bool:
+        """Whether some node owns the address, so that no other machine may get it."""
+        return address in self._addresses
+
+    def nodes_of_image(self, image: str) -> tuple[Node, ...]:
+        """The nodes that boot this image, by their own word or a profile's."""
+        return tuple(node for node in self.nodes if node.image_name == image)
+
+
+def merged_node(
+    name: str, entry: Entry, profiles: Mapping[str, Entry], network: IPv4Network | None
+) -> tuple[Node, tuple[str, ...]]:
+    """One node with its profiles, and warnings; raises Error that names node and field when a value is unusable."""
+    merged = merge(name, entry, profiles)
+    complete = _complete(name, merged.entry, network)
+    try:
+        return to_node(name, complete), merged.warnings
+    except msgspec.ValidationError as exc:
+        raise Error(f"node {name}: {_explain(complete, exc)}", hint="correct the value in nodes.conf") from exc
+
+
+def _complete(name: str, entry: Entry, network: IPv4Network | None) -> Entry:
+    """Hardware addresses in one spelling, and the boot network's netmask where a device in it has none."""
+    devices = entry.get(NETWORKS)
+    if not isinstance(devices, Mapping):
+        return entry
+    return {**entry, NETWORKS: {key: _complete_device(name, key, device, network) for key, device in devices.items()}}
+
+
+def _complete_device(name: str, key: str, device: Any, network: IPv4Network | None) -> Any:
+    if not isinstance(device, Mapping):
+        return device
+    completed = dict(device)
+    if isinstance(device.get("hwaddr"), str):
+        try:
+            completed["hwaddr"] = hardware.parse(device["hwaddr"])
+        except Error as exc:
+            raise Error(f"node {name}: {NETWORKS}.{key}.hwaddr: {exc.message}", hint=exc.hint) from exc
+    if network and device.get("ipaddr") and not device.get("netmask") and _inside(device["ipaddr"], network):
+        completed["netmask"] = str(network.netmask)
+    return completed
+
+
+def _inside(address: object, network: IPv4Network) -> bool:
+    try:
+        return IPv4Address(str(address)) in network
+    except AddressValueError:
+        return False
+
+
+def _explain(entry: Entry, error: msgspec.ValidationError) -> str:
+    """msgspec's sentence; it says `[...]` for the key of a mapping, so the network device is sought."""
+    reason, _, path = str(error).partition(" - at `$.")
+    path = path.rstrip("`")
+    if path.startswith(f"{NETWORKS}[...]"):
+        for key, device in entry[NETWORKS].items():
+            try:
+                to_node("", {NETWORKS: {key: device}})
+            except msgspec.ValidationError as exc:
+                reason, _, path = str(exc).partition(" - at `$.")
+                path = path.rstrip("`").replace("[...]", f".{key}", 1)
+                break
+    return f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
+
+
+def unknown_keys(owner: str, entry: Entry) -> list[str]:
+    """A sentence for each key that no field has, with the closest that one has."""
+    return [
+        f"{owner}: unknown key {'.'.join(path)!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+        for path, known in _unknown(entry, known_keys())
+        for close in [get_close_matches(path[-1], known, n=1)]
+    ]
+
+
+def _unknown(entry: Entry, known: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    for key, value in entry.items():
+        if key not in known and ... not in known:
+            yield (key,), list(known)
+            continue
+        inner = known.get(key, known.get(...))
+        if inner is not None and isinstance(value, Mapping):
+            for path, candidates in _unknown(value, inner):
+                yield (key, *path), candidates

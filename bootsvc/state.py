@@ -1,0 +1,233 @@
+"""What survives a restart: leases and boot events, in one SQLite database (WAL) with a writer thread that commits in groups.
+
+Everything is answered from memory; the event loop never waits for the disk.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from bootsvc.dhcp.leases import MAX_LEASES, Lease, LeaseState
+from bootsvc.errors import BadState
+
+SCHEMA_VERSION = 1
+MAX_MACHINES = 65536
+"""Machines whose last event is kept, and MAX_LEASES of theirs: a flood of hardware addresses displaces the oldest."""
+MAX_EVENTS = 500_000
+"""Rows of the events table; the oldest go."""
+MAX_BATCH = 4096
+"""Statements of one commit."""
+_PRUNE_EVERY = 10_000
+
+_SCHEMA = """
+CREATE TABLE leases (
+    address TEXT PRIMARY KEY, hwaddr TEXT NOT NULL, expires REAL NOT NULL, state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, hwaddr TEXT NOT NULL, node TEXT, stage TEXT NOT NULL, detail TEXT NOT NULL,
+    bytes INTEGER NOT NULL, ipaddr TEXT
+);
+CREATE TABLE machines (
+    hwaddr TEXT PRIMARY KEY, at REAL NOT NULL, node TEXT, stage TEXT NOT NULL, detail TEXT NOT NULL, bytes INTEGER NOT NULL,
+    ipaddr TEXT
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastEvent:
+    """What was last heard of a machine; `when` in seconds since the epoch, `bytes` sent to it at that stage."""
+
+    hwaddr: str
+    node: str | None
+    stage: str
+    detail: str
+    bytes: int
+    when: float
+    ipaddr: IPv4Address | None = None
+    """The last address known, also from an earlier event."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Write:
+    """Statements of one commit-worthy change, and who waits for it."""
+
+    statements: Sequence[tuple[str, tuple[object, ...]]]
+    future: "asyncio.Future[None] | None" = None
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+class State:
+    """The open database; one process at a time writes it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._leases = _load_leases(connection)
+        self._last = _load_last(connection)
+        self._written = 0
+        self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, path: Path) -> "State":
+        """Open or create; blocks for the disk. Raises BadState."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Who boots what, and when, is the administrator's to read.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
+        except (OSError, sqlite3.Error) as exc:
+            raise BadState(path, str(exc)) from exc
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL: a commit is on disk when it returns, also when the power fails.
+            connection.execute("PRAGMA synchronous = FULL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA_VERSION:
+                raise BadState(path, f"its schema {version} is of a newer bootsvc, this one knows {SCHEMA_VERSION}")
+            if version == 0:
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            return cls(path, connection)
+        except (sqlite3.Error, ValueError) as exc:
+            connection.close()
+            raise BadState(path, str(exc)) from exc
+        except BadState:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Write what is queued, and close; blocks for it."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def load_leases(self) -> list[Lease]:
+        """The leases that the database held when it was opened."""
+        return list(self._leases)
+
+    def save_lease(self, lease: Lease) -> "asyncio.Future[None]":
+        """The future is done after the commit that holds the lease; it carries BadState when the commit failed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        row = (str(lease.address), lease.hwaddr, lease.expires, lease.state.value)
+        statements = [("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)]
+        self._queue.put(_Write(statements=statements, future=future, loop=loop))
+        return future
+
+    def save_event(
+        self,
+        hwaddr: str,
+        node: str | None,
+        stage: str,
+        detail: str,
+        size: int,
+        when: float,
+        *,
+        ipaddr: IPv4Address | None = None,
+    ) -> None:
+        """Record one event; it is on disk soon after, and in `last_events` at once."""
+        known = self._last.pop(hwaddr, None)
+        if ipaddr is None and known is not None:
+            ipaddr = known.ipaddr
+        last = LastEvent(hwaddr=hwaddr, node=node, stage=stage, detail=detail, bytes=size, when=when, ipaddr=ipaddr)
+        if known is not None and node is None:
+            last = replace(last, node=known.node)
+        self._last[hwaddr] = last
+        row = (when, hwaddr, last.node, stage, detail, size, None if ipaddr is None else str(ipaddr))
+        machine = (row[1], row[0], *row[2:])
+        statements: list[tuple[str, tuple[object, ...]]] = [
+            ("INSERT INTO events (at, hwaddr, node, stage, detail, bytes, ipaddr) VALUES (?, ?, ?, ?, ?, ?, ?)", row),
+            ("INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?, ?)", machine),
+        ]
+        if len(self._last) > MAX_MACHINES:
+            oldest = next(iter(self._last))
+            del self._last[oldest]
+            statements.append(("DELETE FROM machines WHERE hwaddr = ?", (oldest,)))
+        self._written += 1
+        if self._written % _PRUNE_EVERY == 0:
+            statements.append(("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (MAX_EVENTS,)))
+        self._queue.put(_Write(statements=statements))
+
+    def last_event(self, hwaddr: str) -> LastEvent | None:
+        """The last event of this hardware address; from memory."""
+        return self._last.get(hwaddr)
+
+    def last_events(self) -> dict[str, LastEvent]:
+        """The last event of each hardware address, oldest first; from memory."""
+        return dict(self._last)
+
+    def _write_all(self) -> None:
+        """The writer thread: everything that is queued goes into one commit."""
+        while (first := self._queue.get()) is not None:
+            batch, ended = [first], False
+            while len(batch) < MAX_BATCH and not self._queue.empty():
+                item = self._queue.get()
+                if item is None:
+                    ended = True
+                    break
+                batch.append(item)
+            failure = self._commit(batch)
+            for write in batch:
+                if write.loop is not None:
+                    # RuntimeError: the loop is closed, so nobody waits any more.
+                    with contextlib.suppress(RuntimeError):
+                        write.loop.call_soon_threadsafe(_resolve, write.future, failure)
+            if ended:
+                return
+
+    def _commit(self, batch: Sequence[_Write]) -> BadState | None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                for sql, values in write.statements:
+                    self._connection.execute(sql, values)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return BadState(self._path, str(exc))
+        return None
+
+
+def _resolve(future: "asyncio.Future[None] | None", failure: BadState | None) -> None:
+    if future is None or future.done():
+        return
+    if failure is None:
+        future.set_result(None)
+    else:
+        future.set_exception(failure)
+
+
+def _load_leases(connection: sqlite3.Connection) -> list[Lease]:
+    """Oldest first: of two rows of one machine, the later one is its present lease."""
+    rows = connection.execute("SELECT address, hwaddr, expires, state FROM leases ORDER BY expires DESC LIMIT ?", (MAX_LEASES,))
+    leases = [
+        Lease(address=IPv4Address(address), hwaddr=hwaddr, expires=expires, state=LeaseState(state))
+        for address, hwaddr, expires, state in rows
+    ]
+    return leases[::-1]
+
+
+def _load_last(connection: sqlite3.Connection) -> dict[str, LastEvent]:
+    rows = connection.execute("SELECT hwaddr, at, node, stage, detail, bytes, ipaddr FROM machines ORDER BY at")
+    return {
+        hwaddr: LastEvent(
+            hwaddr=hwaddr,
+            node=node,
+            stage=stage,
+            detail=detail,
+            bytes=size,
+            when=at,
+            ipaddr=None if ipaddr is None else IPv4Address(ipaddr),
+        )
+        for hwaddr, at, node, stage, detail, size, ipaddr in rows
+    }

@@ -1,0 +1,221 @@
+"""YAML files that people edit: parsed with YAML 1.2's idea of plain text, places kept for errors and for patching.
+
+Everything is text unless the caller asks for types: `52:54:00:12:34:56`, `12:30`, `no`, `0755` and `5.10` mean what
+they look like. Only null (`~`, `null`, nothing) is not text. Duplicate keys are refused, merge keys (`<<`) are
+applied, and what aliases repeat is bounded (a few lines can otherwise mean 10^9 values).
+"""
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from images.errors import Error
+
+MAX_REPEATED = 1_000_000
+"""Values that aliases may repeat in one file."""
+
+TAG = "tag:yaml.org,2002:"
+NULL, TEXT, MERGE = TAG + "null", TAG + "str", TAG + "merge"
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_KNOWN_TAGS = frozenset(TAG + kind for kind in ("null", "str", "merge", "bool", "int", "float", "map", "seq"))
+
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+_HINTS = {
+    "found character that cannot start any token": "indent with blanks, never with tabs, and quote text that"
+    " begins with @ or `",
+    "mapping values are not allowed in this context": "put text that contains ': ' in quotes",
+}
+
+
+class YamlError(Error):
+    """A file that cannot be used as it is, with the place: line and column count from 1."""
+
+    def __init__(self, source: Path, line: int, column: int, reason: str, *, key: str = "", hint: str | None = None) -> None:
+        where = f" {key}:" if key else ""
+        super().__init__(f"{source}:{line}:{column}:{where} {reason}", hint=hint)
+        self.source, self.line, self.column, self.key = source, line, column, key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One entry of a mapping; `merged` when it came through a merge key and so has no text of its own."""
+
+    key: str
+    key_node: Node
+    value: Node
+    merged: bool = False
+
+    @property
+    def line(self) -> int:
+        return int(self.key_node.start_mark.line) + 1
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml's parser; a plain scalar is text, null or a merge key."""
+
+    def resolve(self, kind: type[Node], value: str | None, implicit: Any) -> str:
+        if kind is ScalarNode:
+            if implicit[0] and value in _NULLS:
+                return NULL
+            return MERGE if implicit[0] and value == "<<" else TEXT
+        return TAG + ("map" if kind is MappingNode else "seq")
+
+
+@contextmanager
+def paused_gc() -> Iterator[None]:
+    """Parse without Python's cycle collector: it takes three quarters of the time and finds nothing in trees."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def compose(text: str, source: Path) -> MappingNode | None:
+    """The file's one top-level mapping, or None when it holds nothing; raises YamlError."""
+    try:
+        root = _Loader(text).get_single_node()
+    except yaml.reader.ReaderError as exc:
+        before = text[: exc.position]
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        raise YamlError(source, before.count("\n") + 1, column, f"not YAML: {exc.reason}") from exc
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise YamlError(source, line, column, f"not YAML: {exc.problem}", hint=_HINTS.get(str(exc.problem))) from exc
+    except RecursionError as exc:
+        raise YamlError(source, 1, 1, "nested too deeply") from exc
+    if root is None or (isinstance(root, ScalarNode) and root.tag == NULL):
+        return None
+    if not isinstance(root, MappingNode):
+        raise error(source, root, "expected keys and values here", hint="a line such as `nodes:` begins the file")
+    _check_aliases(root, source)
+    return root
+
+
+def error(source: Path, node: Node, reason: str, *, key: str = "", hint: str | None = None) -> YamlError:
+    """A YamlError at the place of `node`."""
+    return YamlError(source, node.start_mark.line + 1, node.start_mark.column + 1, reason, key=key, hint=hint)
+
+
+def read_text(path: Path) -> str:
+    """A file's text without a byte order mark; raises YamlError for bytes that are not UTF-8, and OSError."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        before = data[: exc.start]
+        column = exc.start - (before.rfind(b"\n") + 1) + 1
+        raise YamlError(
+            path, before.count(b"\n") + 1, column, f"byte 0x{data[exc.start]:02x} is not UTF-8", hint="save it as UTF-8"
+        ) from exc
+
+
+def items(node: Node, source: Path, key: str = "") -> list[Item]:
+    """The entries of a mapping (none for null), merge keys applied; raises YamlError for a duplicate key."""
+    if node.tag == NULL:
+        return []
+    if not isinstance(node, MappingNode):
+        raise error(source, node, "expected keys and values here", key=key)
+    own: dict[str, Item] = {}
+    merged: dict[str, Item] = {}
+    for key_node, value in node.value:
+        if key_node.tag == MERGE:
+            for item in _merge_sources(value, source):
+                merged.setdefault(item.key, item)
+            continue
+        if not isinstance(key_node, ScalarNode):
+            raise error(source, key_node, "a key must be text", key=key)
+        name = key_node.value
+        if name in own:
+            raise error(
+                source,
+                key_node,
+                f"the key {name!r} stands here twice, first on line {own[name].line}",
+                key=key,
+                hint="join the two, or remove one",
+            )
+        own[name] = Item(key=name, key_node=key_node, value=value)
+    return [*own.values(), *(item for name, item in merged.items() if name not in own)]
+
+
+def _merge_sources(value: Node, source: Path) -> list[Item]:
+    nodes = value.value if isinstance(value, SequenceNode) else [value]
+    found: list[Item] = []
+    for node in nodes:
+        if not isinstance(node, MappingNode):
+            raise error(source, node, "only a mapping can be merged with <<")
+        found += (Item(key=item.key, key_node=item.key_node, value=item.value, merged=True) for item in items(node, source))
+    return found
+
+
+def value(node: Node, source: Path, *, typed: bool = False) -> Any:
+    """Plain Python values: text, None, lists and mappings; with `typed` also YAML 1.2's numbers and booleans."""
+    if isinstance(node, ScalarNode):
+        if node.tag not in _KNOWN_TAGS:
+            raise error(source, node, f"the tag {node.tag!r} is not supported")
+        if node.tag == NULL:
+            return None
+        plain = not node.style and node.tag != MERGE
+        return core_scalar(node.value) if typed and plain else node.value
+    if node.tag not in _KNOWN_TAGS:
+        raise error(source, node, f"the tag {node.tag!r} is not supported")
+    if isinstance(node, SequenceNode):
+        return [value(member, source, typed=typed) for member in node.value]
+    return {item.key: value(item.value, source, typed=typed) for item in items(node, source)}
+
+
+def core_scalar(text: str) -> str | int | float | bool | None:
+    """A plain scalar as YAML 1.2's core schema reads it (§10.3.2)."""
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INT.fullmatch(text):
+        return int(text[2:], 8) if text.startswith("0o") else int(text, 16 if text.startswith("0x") else 10)
+    if _FLOAT.fullmatch(text):
+        return float(text.replace(".", "", 1) if text.lstrip("-+")[:2].lower() in (".i", ".n") else text)
+    return text
+
+
+def _check_aliases(root: Node, source: Path) -> None:
+    """Refuse an alias inside what it names, and files whose aliases repeat too much."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+    repeated = 0
+
+    def size(node: Node) -> int:
+        nonlocal repeated
+        known = sizes.get(id(node))
+        if known is not None:
+            repeated += known
+            if repeated > MAX_REPEATED:
+                raise error(source, node, "aliases repeat this too often", hint="write the values out")
+            return known
+        if isinstance(node, ScalarNode):
+            sizes[id(node)] = 1
+            return 1
+        if id(node) in open_nodes:
+            raise error(source, node, "this contains an alias of itself")
+        open_nodes.add(id(node))
+        members = node.value if isinstance(node, SequenceNode) else [part for pair in node.value for part in pair]
+        total = 1 + sum(map(size, members))
+        open_nodes.discard(id(node))
+        sizes[id(node)] = total
+        return total
+
+    size(root)

@@ -1,0 +1,295 @@
+"""`wwctl container` as the seed page shows it, on a real registry; and bad input, which changes nothing."""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+WWCTL = Path(sys.executable).with_name("wwctl")
+CONF = """\
+ipaddr: 10.0.0.1/24
+paths:
+  sysconfdir: {root}/etc
+  localstatedir: {root}/lib
+  cachedir: {root}/cache
+"""
+
+
+class Site:
+    """A head node of its own below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.chroots = root / "lib/warewulf/chroots"
+        conf = root / "warewulf.conf"
+        conf.write_text(CONF.format(root=root))
+        self.environment = os.environ | {"WAREWULFCONF": str(conf)}
+
+    def wwctl(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [WWCTL, *args], env=self.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+
+    def state(self) -> dict[str, tuple[int, bytes]]:
+        """Everything that matters on disk: what bad input must leave as it was."""
+        return {
+            str(path.relative_to(self.root)): (path.stat().st_mtime_ns, path.read_bytes())
+            for folder in ("lib", "etc")
+            for path in sorted((self.root / folder).rglob("*"))
+            if path.is_file() and not path.is_symlink() and not path.name.endswith(".lock")
+        }
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def layers(oci: ModuleType, require_busybox: Path) -> list[bytes]:
+    shells = [oci.symlink(f"bin/{name}", "busybox") for name in ("sh", "cat", "ls", "true", "false")]
+    folders = [oci.directory(name) for name in ("bin", "etc", "mnt", "tmp", "boot", "root")]
+    busybox = oci.Member(name="bin/busybox", data=require_busybox.read_bytes(), mode=0o755)
+    release = oci.Member(name="etc/rocky-release", data=b"Rocky Linux release 8.4 (Green Obsidian)\n")
+    kernel = oci.Member(name="boot/vmlinuz-6.1.0", data=b"kernel")
+    return [oci.layer([*folders, busybox, *shells, kernel]), oci.layer([release, oci.Member(name="etc/.wh.gone")])]
+
+
+@pytest.fixture(scope="session")
+def require_busybox() -> Path:
+    path = Path("/bin/busybox")
+    if not path.exists():
+        pytest.skip("/bin/busybox is missing (Debian package busybox-static)")
+    return path
+
+
+@pytest.fixture
+def rocky(oci: ModuleType, registry: Any, layers: list[bytes]) -> Any:
+    """docker://…/warewulf/rocky in the registry."""
+    image = oci.build(layers)
+    registry.push("warewulf/rocky", "latest", image)
+    return image
+
+
+@pytest.fixture
+def imported(site: Site, registry: Any, rocky: Any) -> Site:
+    done = site.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "rocky-8")
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+def hexdigits(digest: str, length: int) -> str:
+    return str(digest).removeprefix("sha256:")[:length]
+
+
+def test_import_prints_what_the_seed_shows(site: Site, registry: Any, rocky: Any) -> None:
+    done = site.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "rocky-8")
+    blobs = {f"Copying blob {hexdigits(digest, 12)} done  " for digest in rocky.layer_digests}
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lines[0] == "Getting image source signatures"
+    assert set(lines[1:3]) == blobs
+    assert lines[3:] == [
+        f"Copying config {hexdigits(rocky.config_digest, 10)} done  ",
+        "Writing manifest to image destination",
+        "Storing signatures",
+        *(f"[LOG]       info unpack layer: {digest}" for digest in rocky.layer_digests),
+        "Updating the container's /etc/resolv.conf",
+        "Building container: rocky-8",
+    ]
+    assert (site.chroots / "rocky-8/rootfs/etc/resolv.conf").read_bytes() == Path("/etc/resolv.conf").read_bytes()
+
+
+def test_a_second_import_downloads_nothing(imported: Site, registry: Any) -> None:
+    done = imported.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "other")
+    assert done.returncode == 0
+    assert done.stdout.count("skipped: already exists") == 2
+
+
+def test_list_has_the_seeds_columns(imported: Site) -> None:
+    imported.wwctl("node", "add", "n[1-2]", "--image", "rocky-8")
+    (imported.chroots / "by-hand/rootfs").mkdir(parents=True)
+    assert imported.wwctl("container", "list").stdout == (
+        "CONTAINER NAME                      BUILT  NODES \n"
+        "by-hand                             false  0     \n"
+        "rocky-8                             true   2     \n"
+    )
+    assert imported.wwctl("image", "list").stdout == "IMAGE NAME\n----------\nby-hand\nrocky-8\n"
+
+
+def test_exec_rebuilds_only_what_changed(imported: Site) -> None:
+    seen = imported.wwctl("container", "exec", "rocky-8", "/bin/cat", "/etc/rocky-release")
+    assert seen.stdout.splitlines() == [
+        "Rocky Linux release 8.4 (Green Obsidian)",
+        "Rebuilding container...",
+        "[INFO]     Skipping (VNFS is current)",
+    ]
+    changed = imported.wwctl("container", "exec", "rocky-8", "--", "/bin/sh", "-c", "echo x > /etc/motd")
+    assert (changed.stdout, changed.stderr) == ("Rebuilding container...\n", "")
+    assert imported.wwctl("container", "build", "rocky-8").stdout.splitlines()[1:] == ["[INFO]     Skipping (VNFS is current)"]
+
+
+def test_image_speaks_the_newer_words(imported: Site) -> None:
+    done = imported.wwctl("image", "exec", "rocky-8", "/bin/true")
+    assert done.stdout.splitlines() == ["Building image: rocky-8", "Skipping (Image is current)"]
+
+
+def test_exec_passes_the_status_on_and_does_not_build(imported: Site) -> None:
+    done = imported.wwctl("container", "exec", "rocky-8", "/bin/sh", "-c", "echo x > /etc/half; exit 7")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert "rocky-8 is not built" in done.stderr
+    assert imported.wwctl("container", "exec", "rocky-8", "nonsense").returncode == 127
+
+
+def test_bind(imported: Site, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/file").write_text("from outside")
+    bind = f"{tmp_path}/shared:/mnt"
+    done = imported.wwctl("container", "exec", "--bind", bind, "rocky-8", "/bin/cat", "/mnt/file")
+    assert done.stdout.startswith("from outside")
+
+
+@pytest.fixture
+def terminal(imported: Site) -> Iterator[Callable[..., "Terminal"]]:
+    opened: list[Terminal] = []
+
+    def open_(*args: str) -> Terminal:
+        opened.append(Terminal(imported, args))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+class Terminal:
+    """wwctl on a terminal of its own."""
+
+    def __init__(self, site: Site, args: tuple[str, ...]) -> None:
+        self.pid, self._descriptor = pty.fork()
+        if self.pid == 0:
+            os.execve(WWCTL, [str(WWCTL), *args], site.environment)
+        self.text = ""
+
+    def expect(self, pattern: str, seconds: float = 30) -> None:
+        """Read until the pattern is there."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            ready, _, _ = select.select([self._descriptor], [], [], max(deadline - time.monotonic(), 0))
+            assert ready, f"{pattern!r} did not come: {self.text!r}"
+            try:
+                # busybox asks the terminal where its cursor is.
+                self.text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text + os.read(self._descriptor, 4096).decode())
+            except OSError:
+                pytest.fail(f"{pattern!r} did not come before the end: {self.text!r}")
+
+    def type(self, line: str) -> None:
+        self.text = ""
+        os.write(self._descriptor, line.encode() + b"\n")
+
+    def status(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def test_the_seeds_session(terminal: Callable[..., Terminal]) -> None:
+    session = terminal("container", "exec", "rocky-8", "/bin/sh")
+    session.expect(r"\[rocky-8\] Warewulf> $")
+    session.type("cat /etc/rocky-release")
+    session.expect(r"Rocky Linux release 8\.4 \(Green Obsidian\)\r\n\[rocky-8\] Warewulf> $")
+    session.type("exit")
+    session.expect(r"Rebuilding container\.\.\.\r\n\[INFO\]     Skipping \(VNFS is current\)\r\n$")
+    assert session.status() == 0
+
+
+def test_a_second_admin_is_refused(terminal: Callable[..., Terminal], imported: Site) -> None:
+    session = terminal("container", "shell", "rocky-8")
+    session.expect(r"Warewulf> $")
+    for verb in (["exec", "rocky-8", "/bin/true"], ["build", "rocky-8"], ["delete", "-y", "rocky-8"]):
+        done = imported.wwctl("container", *verb)
+        assert (done.returncode, done.stdout.replace("Building container: rocky-8\n", "")) == (1, "")
+        assert re.search(rf"`exec rocky-8` \(process {session.pid}\)", done.stderr)
+    session.type("exit")
+    assert session.status() == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        ("import docker://unknown.invalid/x y", 1, "unknown.invalid"),
+        ("import docker://127.0.0.1:1/x y", 1, "127.0.0.1:1"),
+        ("import docker://{host}/warewulf/rocky:nosuchtag y", 1, "nosuchtag"),
+        ("import docker://{host}/no/such y", 1, "no/such"),
+        ("import docker://{host}/warewulf/rocky@sha256:" + "0" * 64 + " y", 1, "0" * 64),
+        ("import docker://{host}/warewulf/rocky rocky-8", 1, "'rocky-8' exists already"),
+        ("import docker://{host}/warewulf/rocky a/b", 1, "'a/b' cannot be an image's name"),
+        ("import docker://{host}/UPPER y", 1, "UPPER"),
+        ("import /no/such/folder y", 1, "/no/such/folder"),
+        ("import {root}/etc y", 1, "not a root file system"),
+        ("import --username me docker://{host}/warewulf/rocky y", 2, "--password is missing"),
+        ("exec nosuch /bin/true", 1, "no image 'nosuch'"),
+        ("exec rocky", 2, "COMMAND"),
+        ("exec --bind /no/such:/mnt rocky-8 /bin/true", 1, "/no/such"),
+        ("build", 2, "no container is named"),
+        ("build rocky-9", 1, "did you mean 'rocky-8'?"),
+        ("delete -y rocky-9", 1, "no image 'rocky-9'"),
+        ("delet rocky-8", 2, "did you mean `wwctl container delete`?"),
+        ("list --nonsense", 2, "--nonsense"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_changes_nothing(
+    imported: Site, registry: Any, command: str, status: int, words: str
+) -> None:
+    (imported.root / "etc").mkdir(exist_ok=True)
+    before = imported.state()
+    done = imported.wwctl("container", *command.format(host=registry.host, root=imported.root).split())
+    lines = done.stderr.splitlines()
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr
+    assert lines[0].startswith("wwctl: ")
+    assert len(lines) == 2, "one sentence, one hint"
+    assert re.fullmatch(r"\(.+\)", lines[1])
+    assert imported.state() == before
+    assert [path.name for path in imported.chroots.iterdir() if path.name.startswith(".staging")] == []
+
+
+def test_delete_asks_and_is_refused_while_in_use(imported: Site) -> None:
+    imported.wwctl("node", "add", "n1", "--image", "rocky-8")
+    refused = imported.wwctl("container", "delete", "-y", "rocky-8")
+    assert (refused.returncode, "used by n1" in refused.stderr) == (1, True)
+    imported.wwctl("node", "delete", "-y", "n1")
+    asked = imported.wwctl("container", "delete", "rocky-8")
+    assert (asked.returncode, asked.stdout.strip()) == (0, "Are you sure you want to delete container [rocky-8]? [y/N]")
+    assert imported.wwctl("container", "delete", "-y", "rocky-8").stdout == "Deleted container: rocky-8\n"
+    assert imported.wwctl("container", "list").stdout == "CONTAINER NAME                      BUILT  NODES \n"
+
+
+def test_force_replaces_and_keeps_nothing_of_the_old(
+    imported: Site, oci: ModuleType, registry: Any, layers: list[bytes]
+) -> None:
+    (imported.chroots / "rocky-8/rootfs/etc/old").touch()
+    registry.push("warewulf/rocky", "9", oci.build([*layers, oci.layer([oci.Member(name="etc/new")])]))
+    done = imported.wwctl("container", "import", "--force", f"docker://{registry.host}/warewulf/rocky:9", "rocky-8")
+    assert done.returncode == 0, done.stderr
+    etc = imported.chroots / "rocky-8/rootfs/etc"
+    assert (etc / "new").exists()
+    assert not (etc / "old").exists()

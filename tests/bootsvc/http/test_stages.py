@@ -1,0 +1,225 @@
+"""The stages of a boot, asked for as a node does: over a socket, from a real image that was built."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bootsvc.artifacts import Artifacts
+from bootsvc.boots import BootEvent
+from bootsvc.config import Config, Paths
+from bootsvc.http.service import HttpService
+from bootsvc.http.stages import Stages
+from bootsvc.registry import Registry
+from bootsvc.store import Snapshot
+from images import cpio
+from images.catalog import Catalog
+from images.generation import Generation
+from images.rebuild import BuildContext, rebuild
+from netboot.init_files import own_files
+from netboot.template import Server
+from netboot.urls import Urls
+
+HWADDR = "52:54:00:00:00:01"
+WWID = "52-54-00-00-00-01"
+
+
+def nodes(**fields: object) -> Registry:
+    device = {"hwaddr": HWADDR, "ipaddr": "127.0.0.1", "netmask": "255.0.0.0"}
+    entry = {
+        "image name": "img",
+        "system overlay": ["hostname", "wwinit", "missing"],
+        "runtime overlay": ["hosts"],
+        "network devices": {"default": device},
+        **fields,
+    }
+    return Registry.build(Snapshot(nodes={"n1": entry}), IPv4Network("127.0.0.0/8"))
+
+
+@dataclass
+class Head:
+    """A head node of one image and one node, serving on a free port."""
+
+    catalog: Catalog
+    url: str = ""
+    registry: Registry = field(default_factory=nodes)
+    events: list[BootEvent] = field(default_factory=list)
+
+    async def get(self, path: str, **params: str) -> tuple[int, bytes]:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path, params=params) as response:
+            return response.status, await response.read()
+
+    def build(self) -> Generation:
+        return rebuild(self.catalog, "img", BuildContext(own=own_files(), built_by="test", now=0.0)).generation
+
+    def seen(self) -> list[tuple[str, str]]:
+        return [(event.stage, event.sent) for event in self.events]
+
+
+@pytest.fixture
+async def head(tmp_path: Path) -> AsyncIterator[Head]:
+    paths = Paths(chroots=tmp_path / "chroots", provision=tmp_path / "provision", overlays=tmp_path / "overlays")
+    rootfs = paths.chroots / "img/rootfs"
+    for folder in ("etc", "boot", "usr/lib"):
+        (rootfs / folder).mkdir(parents=True)
+    (rootfs / "boot/vmlinuz-6.1.0-1-amd64").write_bytes(b"a kernel")
+    (rootfs / "boot/vmlinuz-5.10.0-1-amd64").write_bytes(b"an old kernel")
+    made = Head(catalog=Catalog(chroots=paths.chroots, provision=paths.provision))
+    urls = Urls(address=IPv4Address("127.0.0.1"), port=9873)
+    server = Server(
+        name="head", address=urls.address, network=IPv4Network("127.0.0.0/8"), domain="", urls=urls, authorized_keys=()
+    )
+    artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
+    stages = Stages(artifacts, lambda: made.registry, lambda address: None, urls, made.events.append)
+    service = HttpService(0, stages.routes(), host="127.0.0.1")
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(service.run(ready))
+        await ready.wait()
+        made.url = f"http://127.0.0.1:{service.bound}"
+        yield made
+        task.cancel()
+
+
+async def test_a_boot_from_script_to_up(head: Head) -> None:
+    generation = head.build()
+    status, script = await head.get(f"/ipxe/{WWID}")
+    urls = [word.removeprefix("http://127.0.0.1:9873") for word in script.decode().split() if word.startswith("http")]
+    assert status == 200
+    fetched = [(await head.get(url))[1] for url in urls[:5]]
+    assert fetched[0] == b"a kernel"
+    image, system, runtime, end = fetched[1:]
+    assert len(image) % 4 == len(system) % 4 == len(runtime) % 4 == len(end) % 4 == 0
+    assert len(image) == generation.image_size
+    assert {e.path: bytes(c) for e, c in cpio.parse(gzip.decompress(system.rstrip(b"\0") + bytes(4)))}[
+        b"etc/hostname"
+    ] == b"n1\n"
+    assert {e.path: bytes(c) for e, c in cpio.parse(end)}[b".bootsvc/generation"] == generation.digest.encode() + b"\n"
+    assert await head.get(f"/report/{WWID}", event="up", generation=generation.digest) == (200, b"ok\n")
+    assert head.seen() == [
+        ("ipxe", "default.ipxe"),
+        ("kernel", generation.manifest.kernels[1].digest[:19]),
+        ("image", "img"),
+        ("system overlay", "__SYSTEM__.img"),
+        ("runtime overlay", "__RUNTIME__.img"),
+        ("up", generation.digest[:19]),
+    ]
+    assert {event.hwaddr for event in head.events} == {HWADDR}
+
+
+async def test_warewulfs_other_spellings(head: Head) -> None:
+    head.build()
+    assert (await head.get("/kernel", wwid=HWADDR)) == (200, b"a kernel")
+    assert (await head.get(f"/provision/{WWID}", stage="kernel")) == (200, b"a kernel")
+    assert (await head.get(f"/provision/{WWID}"))[1].startswith(b"#!ipxe")
+    assert (await head.get(f"/image/{WWID.upper()}"))[0] == 200
+    assert (await head.get(f"/provision/{WWID}", stage="nonsense"))[0] == 400
+
+
+async def test_a_script_pins_its_generation(head: Head) -> None:
+    first = head.build()
+    rootfs = head.catalog.get("img")
+    (rootfs / "sbin").symlink_to("usr/lib")
+    (rootfs / "usr/lib/new").write_text("new")
+    second = head.build()
+    assert first.digest != second.digest
+    assert len((await head.get(f"/generations/{first.digest}/image"))[1]) == first.image_size
+    for generation in (first, second):
+        assert (await head.get(f"/system/{WWID}", generation=generation.digest))[0] == 200
+        assert (await head.get(f"/generations/{generation.digest}/manifest"))[1] == generation.manifest_path.read_bytes()
+
+
+async def test_the_nodes_kernel_version_chooses(head: Head) -> None:
+    head.build()
+    head.registry = nodes(kernel={"version": "5.10"})
+    assert await head.get(f"/kernel/{WWID}") == (200, b"an old kernel")
+    head.registry = nodes(kernel={"version": "9"})
+    assert (await head.get(f"/kernel/{WWID}"))[0] == 404
+    assert b"has no kernel '9'; trying again" in (await head.get(f"/ipxe/{WWID}"))[1]
+
+
+@pytest.mark.parametrize(
+    ("registry", "words"),
+    [
+        (lambda: nodes(**{"image name": ""}), b"node n1 has no image"),
+        (lambda: nodes(**{"image name": "imgg"}), b"there is no image 'imgg'"),
+        (nodes, b"image 'img' has not been built"),
+    ],
+)
+async def test_a_node_that_cannot_boot_is_told_why(head: Head, registry: Callable[[], Registry], words: bytes) -> None:
+    head.registry = registry()
+    status, script = await head.get(f"/ipxe/{WWID}")
+    assert status == 200
+    assert words in script
+    assert (await head.get(f"/image/{WWID}"))[0] == 404
+    assert head.seen() == [("ipxe", "NOT_FOUND"), ("image", "NOT_FOUND")]
+
+
+async def test_unknown_machine(head: Head) -> None:
+    status, script = await head.get("/ipxe/52-54-00-00-00-99")
+    assert (status, b"no node has hardware address 52:54:00:00:00:99" in script) == (200, True)
+    assert (await head.get("/system/52-54-00-00-00-99"))[0] == 400
+    assert head.events == []
+
+
+async def test_a_wwid_cannot_put_commands_into_a_script(head: Head) -> None:
+    status, script = await head.get("/ipxe/x%0Aecho%20injected")
+    assert (status, b"\n" in script.rstrip()) == (400, False)
+
+
+async def test_asset_key(head: Head) -> None:
+    head.build()
+    head.registry = nodes(**{"asset key": "secret"})
+    assert (await head.get(f"/system/{WWID}"))[0] == 401
+    assert (await head.get(f"/system/{WWID}", assetkey="wrong"))[0] == 401
+    assert b"asset key" in (await head.get(f"/ipxe/{WWID}"))[1]
+    assert (await head.get(f"/system/{WWID}", assetkey="secret"))[0] == 200
+    assert ("system", "BAD_ASSET") in head.seen()
+
+
+async def test_only_the_nodes_own_address_says_that_it_is_up(head: Head) -> None:
+    device = {"hwaddr": HWADDR, "ipaddr": "127.0.0.9", "netmask": "255.0.0.0"}
+    head.registry = nodes(**{"network devices": {"default": device}})
+    assert (await head.get(f"/report/{WWID}", event="up"))[0] == 403
+    assert (await head.get(f"/report/{WWID}", event="nonsense"))[0] == 400
+    assert (await head.get("/report/52-54-00-00-00-99", event="up"))[0] == 404
+    assert head.events == []
+
+
+@pytest.mark.parametrize("path", ["/generations/sha256:" + "0" * 64 + "/image", "/blobs/sha256:" + "0" * 64])
+async def test_content_that_is_not_there(head: Head, path: str) -> None:
+    assert (await head.get(path))[0] == 404
+
+
+@pytest.mark.parametrize("digest", ["sha256:..", "../../x", "sha256:" + "0" * 64])
+async def test_a_pinned_generation_must_exist(head: Head, digest: str) -> None:
+    head.build()
+    assert (await head.get(f"/system/{WWID}", generation=digest))[0] == 404
+
+
+async def test_a_broken_overlay_is_a_404_and_a_sentence(head: Head, tmp_path: Path) -> None:
+    head.build()
+    (tmp_path / "overlays/hostname/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "overlays/hostname/rootfs/etc/hostname.j2").write_text("{{ nonsense }}")
+    status, body = await head.get(f"/system/{WWID}")
+    assert status == 404
+    assert b"overlay hostname, etc/hostname.j2:1" in body
+
+
+async def test_a_lost_segment_is_a_404_not_half_an_image(head: Head) -> None:
+    generation = head.build()
+    next(iter(generation.image_files()))[0].unlink()
+    assert (await head.get(f"/generations/{generation.digest}/image"))[0] == 404
+
+
+def test_manifest_is_canonical_json(tmp_path: Path) -> None:
+    catalog = Catalog(chroots=tmp_path / "chroots", provision=tmp_path / "provision")
+    (catalog.chroots / "img/rootfs").mkdir(parents=True)
+    data = rebuild(catalog, "img", BuildContext(own=[], built_by="t", now=0.0)).generation.manifest_path.read_bytes()
+    assert json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode() == data

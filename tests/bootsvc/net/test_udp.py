@@ -1,0 +1,129 @@
+"""Datagrams with their local address and interface; frames that scapy checks."""
+
+import asyncio
+import socket
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, UDP
+
+from bootsvc.errors import PortUnavailable
+from bootsvc.net.udp import MAX_PER_WAKEUP, Budget, Datagram, UdpEndpoint, ipv4_udp
+
+LOOPBACK = IPv4Address("127.0.0.1")
+SECOND = IPv4Address("127.0.0.2")
+
+
+class Received:
+    """Collects datagrams; `count(n)` waits for the nth."""
+
+    def __init__(self) -> None:
+        self.datagrams: list[Datagram] = []
+        self._arrived = asyncio.Event()
+
+    def __call__(self, datagram: Datagram) -> None:
+        self.datagrams.append(datagram)
+        self._arrived.set()
+
+    async def count(self, number: int) -> list[Datagram]:
+        async with asyncio.timeout(10):
+            while len(self.datagrams) < number:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.datagrams
+
+
+async def test_arrival_and_source_address() -> None:
+    server, client = UdpEndpoint.open(IPv4Address(0), 0), UdpEndpoint.open(LOOPBACK, 0)
+    try:
+        asked, answered = Received(), Received()
+        server.start(asked)
+        client.start(answered)
+        assert client.send(b"hello", SECOND, server.port)
+        (datagram,) = await asked.count(1)
+        index = socket.if_nametoindex("lo")
+        assert datagram == Datagram(data=b"hello", source=LOOPBACK, port=client.port, ifindex=index, local=SECOND)
+        # The answer comes from the address that was asked, which is not the one the kernel would choose.
+        assert server.send(b"hi", LOOPBACK, client.port, ifindex=index, source=SECOND)
+        assert [each.source for each in await answered.count(1)] == [SECOND]
+    finally:
+        server.close()
+        client.close()
+
+
+async def test_a_burst_is_drained_and_an_error_in_the_callback_costs_one_datagram(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server, client = UdpEndpoint.open(LOOPBACK, 0), UdpEndpoint.open(LOOPBACK, 0)
+    received = Received()
+
+    def receive(datagram: Datagram) -> None:
+        if datagram.data == b"3":
+            raise RuntimeError("three")
+        received(datagram)
+
+    try:
+        number = MAX_PER_WAKEUP * 3
+        for index in range(number):
+            assert client.send(str(index).encode(), LOOPBACK, server.port)
+        server.start(receive)
+        assert len(await received.count(number - 1)) == number - 1
+        assert "RuntimeError: three" in caplog.text
+    finally:
+        server.close()
+        client.close()
+
+
+async def test_close_from_the_callback_and_twice() -> None:
+    server, client = UdpEndpoint.open(LOOPBACK, 0), UdpEndpoint.open(LOOPBACK, 0)
+    received = Received()
+
+    def receive(datagram: Datagram) -> None:
+        received(datagram)
+        server.close()
+
+    client.send(b"1", LOOPBACK, server.port)
+    client.send(b"2", LOOPBACK, server.port)
+    server.start(receive)
+    await received.count(1)
+    server.close()
+    client.close()
+    assert len(received.datagrams) == 1
+
+
+async def test_a_port_that_is_taken_is_said() -> None:
+    server = UdpEndpoint.open(LOOPBACK, 0)
+    try:
+        with pytest.raises(PortUnavailable, match=rf"cannot listen on UDP port {server.port} of 127.0.0.1: ") as caught:
+            UdpEndpoint.open(LOOPBACK, server.port)
+        assert caught.value.hint
+    finally:
+        server.close()
+
+
+async def test_a_refused_send_is_no_exception() -> None:
+    endpoint = UdpEndpoint.open(LOOPBACK, 0)
+    try:
+        assert not endpoint.send(bytes(70000), LOOPBACK, 9)
+    finally:
+        endpoint.close()
+
+
+@given(st.binary(max_size=1472), st.integers(0, 2**32 - 1), st.integers(1, 65535))
+def test_frames_as_scapy_reads_them(data: bytes, address: int, port: int) -> None:
+    frame = ipv4_udp(data, (LOOPBACK, 67), (IPv4Address(address), port), identification=7)
+    parsed = IP(frame)
+    assert (parsed.src, parsed.dst, parsed.ttl, parsed.id) == ("127.0.0.1", str(IPv4Address(address)), 64, 7)
+    assert (parsed[UDP].sport, parsed[UDP].dport, bytes(parsed[UDP].payload)) == (67, port, data)
+    rebuilt = parsed.copy()
+    del rebuilt.chksum, rebuilt[UDP].chksum
+    assert bytes(rebuilt) == frame, "checksums"
+
+
+def test_budget() -> None:
+    budget = Budget(rate=2, burst=3)
+    assert [budget.take(100.0) for _ in range(4)] == [True, True, True, False]
+    assert [budget.take(100.5), budget.take(100.5)] == [True, False]
+    assert [budget.take(1000.0) for _ in range(4)] == [True, True, True, False]

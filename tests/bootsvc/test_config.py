@@ -1,0 +1,182 @@
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from bootsvc.config import Config, DhcpConfig, HttpConfig, Paths, TftpConfig
+from bootsvc.yamlfile import YamlError
+from images.errors import Error
+
+# Warewulf 4.7's keys, each with a value of its own kind.
+EVERY_KEY = """\
+comment: a cluster
+fqdn: head.cluster
+ipaddr: 10.0.0.1/16
+netmask: 255.255.0.0
+network: 10.0.0.0
+ipaddr6: fd00::1/64
+prefixlen6: 64
+warewulf:
+  port: 9873
+  tls port: 9874
+  secure: false
+  secure files: false
+  tls: false
+  update interval: 60
+  autobuild overlays: true
+  host overlay: true
+  grubboot: false
+  systemd name: warewulfd
+api: {enabled: false, tls: false, allowed subnets: [127.0.0.0/8, "::1/128"]}
+dhcp:
+  enabled: true
+  template: default
+  range start: 10.0.1.1
+  range end: 10.0.1.255
+  range6 start: fd00::100
+  range6 end: fd00::200
+  systemd name: dhcpd
+tftp:
+  enabled: true
+  tftproot: /srv/tftp
+  systemd name: tftp
+  ipxe:
+    00:00: undionly.kpxe
+    00:07: snponly.efi
+nfs:
+  enabled: true
+  export paths:
+  - path: /home
+    export options: rw,sync
+  systemd name: nfsd
+ssh: {key types: [ed25519]}
+image mounts:
+- {source: /etc/resolv.conf, dest: /etc/resolv.conf, readonly: true}
+wwclient: {port: 0}
+paths:
+  bindir: /usr/bin
+  sysconfdir: /etc
+  localstatedir: /srv/state
+  cachedir: /var/cache
+  ipxesource: /usr/share/ipxe
+  srvdir: /srv
+  firewallddir: /usr/lib/firewalld/services
+  systemddir: /usr/lib/systemd/system
+  datadir: /usr/share
+  wwoverlaydir: /srv/overlays
+  wwclientdir: /warewulf
+  wwfilesdir: /srv/files
+bootsvc:
+  dhcp:
+    lease seconds: 600
+    router: 10.0.0.1
+    dns: [10.0.0.1, 10.0.0.2]
+  router advertisements: no
+"""
+
+
+def load(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "warewulf.conf"
+    path.write_text(text)
+    return Config.load(path)
+
+
+def test_every_key(tmp_path: Path) -> None:
+    assert load(tmp_path, EVERY_KEY) == Config(
+        source=tmp_path / "warewulf.conf",
+        fqdn="head.cluster",
+        ipaddr=IPv4Address("10.0.0.1"),
+        network=IPv4Network("10.0.0.0/16"),
+        paths=Paths(
+            localstatedir=Path("/srv/state"),
+            ipxesource=Path("/usr/share/ipxe"),
+            chroots=Path("/srv/state/warewulf/chroots"),
+            provision=Path("/srv/state/warewulf/provision"),
+            overlays=Path("/srv/overlays"),
+        ),
+        dhcp=DhcpConfig(
+            range_start=IPv4Address("10.0.1.1"),
+            range_end=IPv4Address("10.0.1.255"),
+            lease_seconds=600,
+            router=IPv4Address("10.0.0.1"),
+            dns=(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")),
+            router_advertisements=False,
+        ),
+        tftp=TftpConfig(ipxe={"00:00": "undionly.kpxe", "00:07": "snponly.efi"}),
+        http=HttpConfig(port=9873),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "dhcp:\ntftp: ~\npaths: {}\n"])
+def test_what_says_nothing_is_the_defaults(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, text) == Config(source=tmp_path / "warewulf.conf")
+
+
+def test_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(Error, match="no such file") as caught:
+        Config.load(tmp_path / "gone.conf")
+    assert "--warewulfconf" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "ipaddr", "network"),
+    [
+        ("ipaddr: 10.0.0.1", "10.0.0.1", None),
+        ("ipaddr: 10.0.0.1/24", "10.0.0.1", "10.0.0.0/24"),
+        ("ipaddr: 10.0.0.1\nnetmask: 255.255.0.0", "10.0.0.1", "10.0.0.0/16"),
+        ("ipaddr: 10.0.0.1\nnetmask: 255.255.0.0\nnetwork: 10.0.0.0", "10.0.0.1", "10.0.0.0/16"),
+        ("ipaddr: 10.0.0.1/24\nnetwork: 10.0.0.0", "10.0.0.1", "10.0.0.0/24"),
+        ("ipaddr: 10.0.0.1\nnetwork: 10.0.0.0/24", "10.0.0.1", "10.0.0.0/24"),
+        ("network: 10.0.0.0\nnetmask: 255.255.255.0", None, "10.0.0.0/24"),
+        ("network: 10.0.0.0/24", None, "10.0.0.0/24"),
+    ],
+)
+def test_address_and_network(tmp_path: Path, text: str, ipaddr: str | None, network: str | None) -> None:
+    config = load(tmp_path, text)
+    assert config.ipaddr == (IPv4Address(ipaddr) if ipaddr else None)
+    assert config.network == (IPv4Network(network) if network else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ipaddr: 10.0.0.300", "1:9: ipaddr: '10.0.0.300' cannot be used"),
+        ("ipaddr: [10.0.0.1]", "1:9: ipaddr: expected one value, not a list"),
+        ("ipaddr: 10.0.0.1\nnetwork: 10.1.0.0/24", "1:9: ipaddr: 10.0.0.1 is not in the network 10.1.0.0/24"),
+        ("network: 10.0.0.1\nnetmask: 255.255.255.0", "1:10: network: 10.0.0.1 with the netmask 255.255.255.0 is no"),
+        ("network: 10.0.0.1/24", "1:10: network: '10.0.0.1/24' cannot be used"),
+        ("ipaddr: 10.0.0.1\nnetmask: 255.0.255.0", "2:10: netmask: 10.0.0.1 with the netmask 255.0.255.0 is no network"),
+        ("warewulf:\n  port: 99999", "2:9: warewulf: port: '99999' cannot be used"),
+        ("warewulf:\n  port: many", "2:9: warewulf: port: 'many' cannot be used"),
+        ("dhcp: yes", "1:7: dhcp: expected keys below this one"),
+        ("dhcp:\n  enabled: perhaps", "2:12: dhcp: enabled: 'perhaps' cannot be used"),
+        ("dhcp:\n  range start: 10.0.0.9", "2:16: dhcp: range start: there is no range end"),
+        ("dhcp:\n  range end: 10.0.0.9", "2:14: dhcp: range end: there is no range start"),
+        ("dhcp:\n  range start: 10.0.0.9\n  range end: 10.0.0.8", "3:14: dhcp: range end: 10.0.0.8 comes before"),
+        ("ipaddr: 10.0.0.1/24\ndhcp: {range start: 10.0.1.1, range end: 10.0.1.2}", "2:21: dhcp: range start: 10.0.1.1"),
+        ("ipaddr: 10.0.0.1/24\ndhcp: {range start: 10.0.0.9, range end: 10.0.0.255}", "2:42: dhcp: range end: 10.0.0.255"),
+        ("paths:\n  cachedir: var", "2:13: paths: cachedir: 'var' cannot be used"),
+        ("tftp: {ipxe: {00:00: [x]}}", "1:22: tftp: ipxe: expected one value, not a list"),
+        ("bootsvc: {dhcp: {dns: [10.0.0.1, x]}}", "1:34: bootsvc: dhcp: dns: 'x' cannot be used"),
+        ("ipaddr: 10.0.0.1\nipaddr: 10.0.0.2", "2:1: the key 'ipaddr' stands here twice"),
+    ],
+)
+def test_errors_name_line_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        load(tmp_path, text)
+    assert caught.value.message.startswith(f"{tmp_path}/warewulf.conf:{message}")
+
+
+def test_unknown_keys_are_warnings_with_the_closest(tmp_path: Path) -> None:
+    config = load(tmp_path, "ipadr: x\ndhcp:\n  range strt: 10.0.0.1\nxyzzy: 1\nbootsvc: {lease: 3}\n")
+    source = tmp_path / "warewulf.conf"
+    assert config.warnings == (
+        f"{source}:1: unknown key 'ipadr' (did you mean 'ipaddr'?)",
+        f"{source}:3: unknown key 'dhcp: range strt' (did you mean 'range start'?)",
+        f"{source}:4: unknown key 'xyzzy'",
+        f"{source}:5: unknown key 'bootsvc: lease'",
+    )
+
+
+def test_one_name_server_needs_no_list(tmp_path: Path) -> None:
+    assert load(tmp_path, "bootsvc: {dhcp: {dns: 10.0.0.1}}").dhcp.dns == (IPv4Address("10.0.0.1"),)

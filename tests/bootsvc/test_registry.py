@@ -1,0 +1,102 @@
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+import pytest
+
+from bootsvc.registry import Registry
+from bootsvc.store import Snapshot
+
+NETWORK = IPv4Network("10.0.0.0/24")
+
+
+def device(**fields: str) -> dict[str, Any]:
+    return {"network devices": {"default": fields}}
+
+
+def build(profiles: dict[str, Any] | None = None, **nodes: dict[str, Any]) -> Registry:
+    return Registry.build(Snapshot(nodes=nodes, profiles=profiles or {}), NETWORK)
+
+
+def test_look_up() -> None:
+    registry = build(
+        {"p": {"image name": "debian-12"}},
+        n1={"profiles": ["p"], **device(hwaddr="52-54-00-12-34-5F", ipaddr="10.0.0.11")},
+        n2={"image name": "rocky-9"},
+    )
+    node = registry.by_name("n1")
+    assert node is not None
+    assert registry.by_hwaddr("52:54:00:12:34:5f") is node
+    assert registry.by_address(IPv4Address("10.0.0.11")) is node
+    assert registry.reserved(IPv4Address("10.0.0.11"))
+    assert not registry.reserved(IPv4Address("10.0.0.12"))
+    assert registry.nodes_of_image("debian-12") == (node,)
+    assert registry.by_name("n3") is None
+    assert registry.by_hwaddr("52:54:00:12:34:00") is None
+    assert registry.problems == ()
+
+
+def test_every_device_counts() -> None:
+    devices = {"a": {"hwaddr": "52:54:00:00:00:01"}, "b": {"hwaddr": "52:54:00:00:00:02", "ipaddr": "10.1.0.1"}}
+    registry = build(n1={"network devices": devices})
+    assert registry.by_hwaddr("52:54:00:00:00:01") is registry.by_hwaddr("52:54:00:00:00:02")
+    assert registry.reserved(IPv4Address("10.1.0.1"))
+
+
+def test_sorted_by_cluster_then_name() -> None:
+    registry = build(n2={}, n1={"cluster name": "west"}, n3={"cluster name": "east"}, n0={})
+    assert [node.id for node in registry.nodes] == ["n0", "n2", "n3", "n1"]
+
+
+def test_netmask_of_the_boot_network_is_filled_in() -> None:
+    registry = build(
+        n1=device(ipaddr="10.0.0.11"),
+        n2=device(ipaddr="10.0.0.12", netmask="255.0.0.0"),
+        n3=device(ipaddr="192.168.0.1"),
+    )
+    interfaces = [node.primary.interface if node.primary else None for node in registry.nodes]
+    assert interfaces == [IPv4Interface("10.0.0.11/24"), IPv4Interface("10.0.0.12/8"), None]
+
+
+def test_first_of_two_with_one_address_has_it() -> None:
+    registry = build(
+        n2=device(hwaddr="52:54:00:00:00:01", ipaddr="10.0.0.11"),
+        n1=device(hwaddr="52:54:00:00:00:01", ipaddr="10.0.0.11"),
+    )
+    assert registry.by_hwaddr("52:54:00:00:00:01") is registry.by_name("n1")
+    assert registry.problems == (
+        "nodes n1 and n2 both have the hwaddr 52:54:00:00:00:01",
+        "nodes n1 and n2 both have the ipaddr 10.0.0.11",
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (device(hwaddr="52:54"), "network devices.default.hwaddr: '52:54' is no hardware address"),
+        (device(ipaddr="10.0.0.300"), "network devices.default.ipaddr: octet 300 (> 255) not permitted in '10.0.0.300'"),
+        ({"profiles": "default"}, "profiles: expected `array`, got `str`"),
+        ({"kernel": "5.10"}, "kernel: expected `object`, got `str`"),
+        ({"network devices": {"a": {}, "b": {"mtu": ["x"]}}}, "network devices.b.mtu: expected `str`, got `array`"),
+        ({"network devices": "x"}, "network devices: expected `object`, got `str`"),
+    ],
+)
+def test_bad_node_is_left_out_and_named(entry: dict[str, Any], problem: str) -> None:
+    registry = build(bad=entry, good=device(ipaddr="10.0.0.1"))
+    assert [node.id for node in registry.nodes] == ["good"]
+    assert registry.problems == (f"node bad: {problem}; the node is left out",)
+
+
+def test_unknown_keys_are_named() -> None:
+    registry = build(
+        {"p": {"runtime overlays": []}},
+        n1={"imag name": "x", "network devices": {"default": {"hwadr": "x"}}, "resources": {"any": 1}, "tags": {"t": "1"}},
+    )
+    assert registry.problems == (
+        "node n1: unknown key 'imag name' (did you mean 'image name'?)",
+        "node n1: unknown key 'network devices.default.hwadr' (did you mean 'hwaddr'?)",
+        "profile p: unknown key 'runtime overlays' (did you mean 'runtime overlay'?)",
+    )
+
+
+def test_missing_profile_is_named() -> None:
+    assert build(n1={"profiles": ["gone"]}).problems == ("node n1 has the profile 'gone', which does not exist",)

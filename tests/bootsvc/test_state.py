@@ -1,0 +1,178 @@
+"""The state database: group commits, restarts, kill -9, and failures that reach who waits."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from bootsvc import state as state_module
+from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.errors import BadState
+from bootsvc.state import LastEvent, State
+
+A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
+
+
+def lease(number: int, hwaddr: str = A, expires: float = 100.5, state: LeaseState = LeaseState.BOUND) -> Lease:
+    return Lease(address=IPv4Address(f"10.0.0.{number}"), hwaddr=hwaddr, expires=expires, state=state)
+
+
+async def test_leases_survive(tmp_path: Path) -> None:
+    state = State.open(tmp_path / "deep" / "state.db")
+    assert state.load_leases() == []
+    await state.save_lease(lease(1))
+    await state.save_lease(lease(2, B))
+    await state.save_lease(lease(1, expires=200.0))
+    await state.save_lease(lease(2, B, state=LeaseState.DECLINED))
+    state.close()
+    state = State.open(tmp_path / "deep" / "state.db")
+    assert state.load_leases() == [lease(2, B, state=LeaseState.DECLINED), lease(1, expires=200.0)]
+    state.close()
+    assert (tmp_path / "deep" / "state.db").stat().st_mode & 0o777 == 0o600
+
+
+async def test_many_writers_share_commits(tmp_path: Path) -> None:
+    state = State.open(tmp_path / "state.db")
+    statements: list[str] = []
+    state._connection.set_trace_callback(statements.append)
+    futures = [state.save_lease(lease(number % 250, f"hw{number}")) for number in range(2000)]
+    async with asyncio.timeout(30):
+        for future in futures:
+            await future
+    state.close()
+    assert statements.count("COMMIT") < 500
+
+
+async def test_the_loop_goes_on_while_the_disk_waits(tmp_path: Path) -> None:
+    """Another process holds the write lock; the loop turns, and the future is done when the lock is gone."""
+    state = State.open(tmp_path / "state.db")
+    blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    future = state.save_lease(lease(1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not future.done()
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    async with asyncio.timeout(20):
+        await future
+    state.close()
+
+
+async def test_a_failed_commit_reaches_who_waits_and_the_next_works(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state = State.open(path)
+    other = sqlite3.connect(path)
+    other.execute("CREATE TRIGGER full BEFORE INSERT ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    other.commit()
+    with pytest.raises(BadState, match="disk full"):
+        await state.save_lease(lease(1))
+    other.execute("DROP TRIGGER full")
+    other.commit()
+    other.close()
+    await state.save_lease(lease(2))
+    state.close()
+    state = State.open(path)
+    assert state.load_leases() == [lease(2)]
+    state.close()
+
+
+async def test_last_events(tmp_path: Path) -> None:
+    state = State.open(tmp_path / "state.db")
+    state.save_event(A, "n1", "DHCP ACK", "snponly.efi", 0, 1.0, ipaddr=IPv4Address("10.0.0.1"))
+    state.save_event(B, None, "DHCP OFFER", "", 0, 2.0)
+    state.save_event(A, None, "TFTP", "snponly.efi", 173792, 3.0)
+    expected = [
+        LastEvent(hwaddr=B, node=None, stage="DHCP OFFER", detail="", bytes=0, when=2.0),
+        LastEvent(
+            hwaddr=A,
+            node="n1",
+            stage="TFTP",
+            detail="snponly.efi",
+            bytes=173792,
+            when=3.0,
+            ipaddr=IPv4Address("10.0.0.1"),
+        ),
+    ]
+    assert list(state.last_events().values()) == expected
+    state.close()
+    state = State.open(tmp_path / "state.db")
+    assert list(state.last_events().values()) == expected
+    state.close()
+
+
+async def test_machines_and_events_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "MAX_MACHINES", 3)
+    monkeypatch.setattr(state_module, "MAX_EVENTS", 10)
+    monkeypatch.setattr(state_module, "_PRUNE_EVERY", 5)
+    state = State.open(tmp_path / "state.db")
+    for number in range(50):
+        state.save_event(f"hw{number}", None, "DHCP OFFER", "", 0, float(number))
+    assert list(state.last_events()) == ["hw47", "hw48", "hw49"]
+    state.close()
+    reader = sqlite3.connect(tmp_path / "state.db")
+    assert reader.execute("SELECT count(*) FROM machines").fetchone() == (3,)
+    assert reader.execute("SELECT count(*) FROM events").fetchone() == (10,)
+    reader.close()
+
+
+CHILD = """
+import asyncio, sys
+from ipaddress import IPv4Address
+from pathlib import Path
+from bootsvc.dhcp.leases import Lease
+from bootsvc.state import State
+async def main():
+    state = State.open(Path(sys.argv[1]))
+    number = 0
+    while True:
+        number += 1
+        await state.save_lease(Lease(address=IPv4Address(number), hwaddr=f"hw{number}", expires=number))
+        print(number, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_what_was_promised_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    promised = 0
+    deadline = time.monotonic() + 30
+    while promised < 50 and time.monotonic() < deadline:
+        promised = int(child.stdout.readline())
+    child.kill()
+    rest, _ = child.communicate()
+    promised = int(rest.split("\n")[-2]) if rest.count("\n") else promised
+    state = State.open(path)
+    saved = {int(each.address) for each in state.load_leases()}
+    state.close()
+    assert promised >= 50
+    assert set(range(1, promised + 1)) <= saved
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, None])
+def test_unusable(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "state.db"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(BadState, match=r"cannot use the state database .*state\.db") as caught:
+        State.open(path)
+    assert caught.value.hint
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    State.open(path).close()
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(BadState, match="schema 99 is of a newer bootsvc"):
+        State.open(path)
