@@ -1,0 +1,34 @@
+"""The tiny root, and the order of its modules."""
+
+from pathlib import Path
+
+import pytest
+from roots import _with_dependencies
+
+pytestmark = pytest.mark.lab
+
+
+def module(folder: Path, name: str, depends: str) -> None:
+    (folder / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + depends.encode() + b"\0name=x\0")
+
+
+def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
+    module(tmp_path, "virtio-net", "net_failover,virtio,virtio_ring")
+    module(tmp_path, "net_failover", "failover")
+    module(tmp_path, "failover", "")
+    module(tmp_path, "virtio_ring", "virtio")
+    module(tmp_path, "virtio", "")
+    module(tmp_path, "unrelated", "")
+    names = [path.stem for path in _with_dependencies(["virtio_net", "built_in"], tmp_path)]
+    assert names == ["failover", "net_failover", "virtio", "virtio_ring", "virtio-net"]
+
+
+def test_the_tiny_root_is_an_image(tiny_root: Path) -> None:
+    (release,) = (path.name for path in (tiny_root / "lib/modules").iterdir())
+    assert (tiny_root / f"boot/vmlinuz-{release}").stat().st_size > 1_000_000
+    assert "CONFIG_RD_ZSTD=y" in (tiny_root / f"boot/config-{release}").read_text()
+    order = (tiny_root / "lib/modules" / release / "load-order").read_text().split()
+    assert order[-1] == "virtio_net.ko"
+    assert order.index("virtio_ring.ko") < order.index("virtio_pci.ko")
+    assert (tiny_root / "sbin/init").resolve() == tiny_root / "bin/init"
+    assert (tiny_root / "bin/sh").readlink() == Path("busybox")

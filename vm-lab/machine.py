@@ -1,0 +1,90 @@
+"""What a virtual machine is made of, and the QEMU command line for it (pure)."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+
+class Firmware(Enum):
+    """How the machine comes to its first packet."""
+
+    BIOS = "bios"
+    """SeaBIOS and the network card's own iPXE."""
+    UEFI = "uefi"
+    """OVMF's own PXE: it fetches our loader over TFTP."""
+    UEFI_ROM = "uefi-rom"
+    """OVMF with the network card's own iPXE."""
+
+
+class Accel(Enum):
+    TCG = "tcg"
+    KVM = "kvm"
+
+    @property
+    def arguments(self) -> list[str]:
+        if self is Accel.KVM:
+            return ["-accel", "kvm", "-cpu", "host"]
+        return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One diskless machine on the lab's bridge."""
+
+    name: str
+    hwaddr: str
+    firmware: Firmware = Firmware.BIOS
+    memory: int = 1024
+    """MiB."""
+    nic: str = "virtio-net-pci"
+    accel: Accel = Accel.TCG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """What the lab made for one machine: its tap, its copy of the firmware's variables, and the ends of two sockets."""
+
+    tap: str
+    variables: Path
+    console_log: Path
+    console_fd: int
+    qmp_fd: int
+
+
+def command(machine: Machine, wiring: Wiring) -> list[str]:
+    """The QEMU command line of a machine."""
+    nic = f"{machine.nic},netdev=n0,mac={machine.hwaddr},bootindex=1"
+    if machine.firmware is Firmware.UEFI:
+        nic += ",romfile="
+    return [
+        "qemu-system-x86_64",
+        *machine.accel.arguments,
+        *_firmware(machine, wiring),
+        *("-name", machine.name, "-m", str(machine.memory), "-smp", "1"),
+        *("-nodefaults", "-display", "none"),
+        *("-netdev", f"tap,id=n0,ifname={wiring.tap},script=no,downscript=no"),
+        *("-device", nic),
+        *console(wiring.console_fd, wiring.console_log),
+        *("-chardev", f"socket,id=qmp0,fd={wiring.qmp_fd}", "-mon", "chardev=qmp0,mode=control"),
+    ]
+
+
+def console(fd: int, log: Path) -> list[str]:
+    """A serial port on one end of a socket pair; QEMU also writes it to `log`."""
+    return ["-chardev", f"socket,id=ser0,fd={fd},logfile={log}", "-serial", "chardev:ser0"]
+
+
+def _firmware(machine: Machine, wiring: Wiring) -> list[str]:
+    if machine.firmware is Firmware.BIOS:
+        # graphics=off puts SeaBIOS and iPXE on the serial console.
+        return ["-machine", "pc,graphics=off", "-boot", "n"]
+    return [
+        *("-machine", "q35"),
+        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"),
+        *("-drive", f"if=pflash,format=raw,unit=1,file={wiring.variables}"),
+        # OVMF waits a minute for each protocol that nobody answers, and tries IPv6 before HTTP.
+        *("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no"),
+    ]

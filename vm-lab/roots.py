@@ -1,0 +1,197 @@
+"""Root file systems to boot: a real Debian 12 as a tar (mmdebstrap), and a tiny one of busybox and a kernel as a directory.
+
+Both are cached under `.cache`, named after the hash of how they are made. They are made before the lab goes into its own
+network namespace, because packages come from the distribution's mirrors.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from places import CACHE, CHECKOUT
+
+from images.errors import Error
+
+SUITE = "bookworm"
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+"""Small and quick to start; it has virtio drivers only, which is all that the lab's machines need."""
+
+DEBIAN_PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "iproute2", "attr", KERNEL_PACKAGE)
+DEBIAN_OPTIONS = (
+    "--variant=minbase",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    '--customize-hook=chroot "$1" systemctl enable systemd-networkd',
+    # Its search for snapshots of LVM costs a diskless machine seconds at each boot.
+    '--customize-hook=chroot "$1" systemctl disable e2scrub_reap',
+    '--customize-hook=chroot "$1" passwd --lock root',
+    '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/hostname',
+)
+TINY_MODULES = ("virtio_pci", "virtio_net")
+TINY_FILES = CHECKOUT / "vm-lab" / "tiny"
+
+
+def debian_root() -> Path:
+    """A Debian 12 root as a tar, with systemd, sshd and a kernel; made once in about a minute."""
+    recipe = (*DEBIAN_OPTIONS, *DEBIAN_PACKAGES, SUITE)
+    tar = CACHE / f"debian-root-{_digest(recipe)}.tar"
+    if not tar.exists():
+        with _staged(tar) as staged:
+            include = f"--include={','.join(DEBIAN_PACKAGES)}"
+            # No mirror is named: mmdebstrap knows the distribution's own.
+            _run("mmdebstrap", "--quiet", *DEBIAN_OPTIONS, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
+    return tar
+
+
+def debian_kernel(root: Path) -> Path:
+    """The kernel of a root tar, beside it."""
+    kernel = root.with_suffix(".vmlinuz")
+    if not kernel.exists():
+        with tarfile.open(root) as tar, _staged(kernel) as staged:
+            found = next(member for member in tar if re.match(r"\./boot/vmlinuz-", member.name))
+            content = tar.extractfile(found)
+            assert content is not None
+            staged.write_bytes(content.read())
+    return kernel
+
+
+def tiny_root() -> Path:
+    """A root of busybox, a kernel and its virtio modules; it boots to a shell on the serial console in a few seconds."""
+    sources = [path.read_bytes() for path in sorted(TINY_FILES.rglob("*")) if path.is_file()]
+    root = CACHE / f"tiny-root-{_digest((Path(__file__).read_bytes(), *sources))}"
+    if not root.exists():
+        with _staged(root) as staged, _unpacked(_kernel_package()) as kernel:
+            _assemble_tiny(staged, static_busybox(), kernel)
+    return root
+
+
+def static_busybox() -> Path:
+    """A busybox that needs nothing else."""
+    path = CACHE / "busybox-static"
+    if not path.exists():
+        with _staged(path) as staged, _unpacked("busybox-static") as folder:
+            shutil.copy2(folder / "bin/busybox", staged)
+    return path
+
+
+def _assemble_tiny(root: Path, busybox: Path, kernel: Path) -> None:
+    for name in ("bin", "boot", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    (root / "root").chmod(0o700)
+    (root / "sbin").symlink_to("bin")
+    shutil.copy2(busybox, root / "bin/busybox")
+    shutil.copytree(TINY_FILES, root, dirs_exist_ok=True)
+    for applet in _run(str(busybox), "--list").split():
+        if not (root / "bin" / applet).exists():
+            (root / "bin" / applet).symlink_to("busybox")
+    for name in ("vmlinuz-*", "config-*"):
+        shutil.copy2(next((kernel / "boot").glob(name)), root / "boot")
+    release = next((kernel / "lib/modules").iterdir())
+    modules = root / "lib/modules" / release.name
+    modules.mkdir(parents=True)
+    order = list(_with_dependencies(TINY_MODULES, release))
+    for module in order:
+        shutil.copy2(module, modules / module.name)
+    (modules / "load-order").write_text("".join(f"{module.name}\n" for module in order))
+
+
+def _with_dependencies(names: Iterable[str], release: Path) -> Iterator[Path]:
+    """The modules' files in the order of loading: what a module's own `depends=` names comes first.
+
+    Modules that the kernel has built in have no file.
+    """
+    files = {path.name.split(".")[0].replace("-", "_"): path for path in release.rglob("*.ko*")}
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[Path]:
+        if name in done or name not in files:
+            return
+        done.add(name)
+        found = re.search(rb"\0depends=([^\0]*)\0", files[name].read_bytes())
+        for needed in found[1].decode().split(",") if found else ():
+            yield from visit(needed.replace("-", "_"))
+        yield files[name]
+
+    for name in names:
+        yield from visit(name)
+
+
+def _kernel_package() -> str:
+    """The package behind the kernel's meta package, such as linux-image-6.1.0-40-cloud-amd64."""
+    text = _run("apt-cache", "depends", "--no-recommends", "--no-suggests", KERNEL_PACKAGE)
+    found = re.search(r"Depends: (linux-image-\S+)", text)
+    if found is None:
+        _run("apt-get", "update")
+        found = re.search(r"Depends: (linux-image-\S+)", _run("apt-cache", "depends", KERNEL_PACKAGE))
+    if found is None:
+        raise Error(f"apt knows no package {KERNEL_PACKAGE}", hint="the lab needs the package lists of Debian 12")
+    return found[1]
+
+
+@contextmanager
+def _unpacked(package: str) -> Iterator[Path]:
+    """A folder with the files of a package, which is downloaded but not installed."""
+    with tempfile.TemporaryDirectory(prefix=f"lab-{package}-") as name:
+        folder = Path(name)
+        command = ("apt-get", "download", "-o", "APT::Sandbox::User=root", package)
+        try:
+            _run(*command, cwd=folder)
+        except Error:
+            # The lists may be older than the mirror.
+            _run("apt-get", "update")
+            _run(*command, cwd=folder)
+        _run("dpkg-deb", "--extract", str(next(folder.glob("*.deb"))), str(folder / "files"))
+        yield folder / "files"
+
+
+def _apt_settings() -> list[str]:
+    """This machine's own ways of reaching its mirrors (proxies, checks), for mmdebstrap, which does not read them."""
+    settings = []
+    for line in _run("apt-config", "dump", "--no-empty").splitlines():
+        if re.match(r"Acquire::(Check-|https?::|ftp::|Retries|Max-)", line, re.IGNORECASE):
+            settings.append(f"--aptopt={line.removesuffix(';')}")
+    return settings
+
+
+def _digest(parts: Iterable[str | bytes]) -> str:
+    state = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(f"{len(data)}:".encode() + data)
+    return state.hexdigest()[:12]
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A name to write to; it becomes `target` when the block ends well, so that a broken off run leaves no half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        yield staged
+        staged.rename(target)
+    finally:
+        if staged.is_dir():
+            shutil.rmtree(staged)
+        staged.unlink(missing_ok=True)
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
+    """Run a command; its text is shown only when it fails."""
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as exc:
+        raise Error(f"{command[0]} is missing", hint="`make demo` and `make lab` install what the lab needs") from exc
+    if done.returncode != 0:
+        print(done.stderr, file=sys.stderr)
+        raise Error(f"{command[0]} ended with status {done.returncode}", hint=" ".join(command))
+    return done.stdout

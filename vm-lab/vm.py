@@ -1,0 +1,81 @@
+"""A running virtual machine: its QEMU process, serial console and QMP monitor."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from console import Console
+from machine import OVMF_VARS, Machine, Wiring, command
+from network import Network, add_tap
+from process import Service
+from qemu.qmp import QMPClient, QMPError
+
+QMP_SECONDS = 10.0
+
+
+class Vm:
+    """One QEMU. `console` ends every wait when the guest or QEMU dies."""
+
+    def __init__(self, machine: Machine, service: Service, console: Console, monitor: QMPClient) -> None:
+        self.machine = machine
+        self.service = service
+        self.console = console
+        self._monitor = monitor
+
+    async def reset(self) -> None:
+        """Press the reset button."""
+        self.console.restart()
+        await self.qmp("system_reset")
+
+    async def powerdown(self) -> None:
+        """Press the power button: the guest shuts down if it listens."""
+        await self.qmp("system_powerdown")
+
+    async def qmp(self, name: str) -> object:
+        """Execute a QMP command without arguments."""
+        async with asyncio.timeout(QMP_SECONDS):
+            return await self._monitor.execute(name)
+
+    async def quit(self) -> None:
+        """End QEMU, by QMP or else by signal."""
+        if self.service.process.returncode is None:
+            # QEMU may be gone before it answers; what is left of it ends below.
+            with contextlib.suppress(QMPError, EOFError, ConnectionError, TimeoutError):
+                await self.qmp("quit")
+        await self.service.stop()
+
+
+@asynccontextmanager
+async def boot(machine: Machine, network: Network, folder: Path) -> AsyncIterator[Vm]:
+    """Start the machine on the bridge; files that it writes go to `folder`, named after it. It ends with the block."""
+    variables = folder / f"{machine.name}.vars.fd"
+    shutil.copyfile(OVMF_VARS, variables)
+    serial, serial_far = socket.socketpair()
+    control, control_far = socket.socketpair()
+    with serial_far, control_far:
+        wiring = Wiring(
+            tap=await add_tap(network, f"tap-{machine.name}"),
+            variables=variables,
+            console_log=folder / f"{machine.name}.console.log",
+            console_fd=serial_far.fileno(),
+            qmp_fd=control_far.fileno(),
+        )
+        log = folder / f"{machine.name}.qemu.log"
+        fds = (serial_far.fileno(), control_far.fileno())
+        service = await Service.start(f"QEMU of {machine.name}", command(machine, wiring), log=log, pass_fds=fds)
+    _, console = await asyncio.get_running_loop().create_unix_connection(lambda: Console(machine.name), sock=serial)
+    monitor = QMPClient(machine.name)
+    vm = Vm(machine, service, console, monitor)
+    try:
+        async with asyncio.timeout(QMP_SECONDS):
+            await monitor.connect(control)
+        yield vm
+    finally:
+        await vm.quit()
+        console.close()
+        with contextlib.suppress(EOFError, ConnectionError):  # how the monitor tells that QEMU has ended
+            await monitor.disconnect()
