@@ -29,8 +29,9 @@ from images.objects import StoredObject
 from images.provenance import Provenance
 from images.sandbox.run import tidy
 from images.scan import scan
-from images.segments import ALWAYS_EMPTY, READ_SIZE, OwnFile, archive_regular, archive_special, plan, xattr_record
+from images.segments import ALWAYS_EMPTY, READ_SIZE, OwnFile, archive_regular, archive_special, plan
 from images.view import ImageView
+from images.xattrs import record as xattrs
 
 Progress = Callable[[int, int], None]
 """Told (segments written, segments to write)."""
@@ -109,22 +110,23 @@ class _Builder:
         view = ImageView(entries)
         kernels = find_kernels(view)
         compression = supported_compression(self._rootfs, view, kernels)
-        record = xattr_record(entries)
-        segments, digests, written = self._segments(entries, compression, record, clock, progress)
-        entries = [_with_digest(entry, digests) for entry in entries]
         provenance = self._catalog.provenance(self._name)
+        machine = provenance.architecture or architecture(self._rootfs, view)
+        own = [*self._context.own, *xattrs.own_files(entries, machine)]
+        segments, digests, written = self._segments(entries, own, compression, clock, progress)
+        entries = [_with_digest(entry, digests) for entry in entries]
         manifest = generations.serialize(
             Manifest(
                 schema=generations.SCHEMA,
                 media_type=generations.MEDIA_TYPE,
                 image=self._name,
                 source=provenance.digest,
-                architecture=provenance.architecture or architecture(self._rootfs, view),
+                architecture=machine,
                 kernels=tuple(self._keep_kernel(kernel) for kernel in kernels),
                 compression=compression.value,
                 compressor=implementation(compression),
                 segments=tuple(_public(segment) for segment in segments),
-                xattrs=generations.xattrs_of(entries, record),
+                xattrs=generations.xattrs_of(entries, xattrs.record(entries)),
                 entries=len(entries),
                 unpacked_size=sum(segment.unpacked_size for segment in segments),
             )
@@ -153,23 +155,22 @@ class _Builder:
     def _segments(
         self,
         entries: list[Entry],
+        own: Sequence[OwnFile],
         compression: Compression,
-        record: bytes,
         clock: int,
         progress: Progress,
     ) -> tuple[list[SegmentRecord], dict[bytes, bytes], int]:
         """Every segment's record in order, the content digests that were computed, and how many segments were written."""
         shape = implementation(compression).encode()
-        special = shape + b"".join(b"%s\0%o\0%s\0" % (f.path, f.mode, f.content) for f in self._context.own) + record
+        special = shape + b"".join(b"%s\0%o\0%s\0" % (f.path, f.mode, f.content) for f in own)
         digests: dict[bytes, bytes] = {}
 
         def write(number: int, group: list[Entry], key: bytes) -> SegmentRecord:
-            own = self._context.own
-            chunks = archive_special(group, own, record) if number == 0 else archive_regular(self._rootfs, group, digests)
+            chunks = archive_special(group, own) if number == 0 else archive_regular(self._rootfs, group, digests)
             young = any(entry.ctime_ns >= clock for entry in group)
             return self._write(chunks, compression, b"" if young else key, len(group))
 
-        groups = plan(entries, self._context.own)
+        groups = plan(entries, own)
         keys = [indexes.segment_key(group, special if number == 0 else shape) for number, group in enumerate(groups)]
         found = [self._find(key, group) for key, group in zip(keys, groups, strict=True)]
         total, done = found.count(None), 0

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 import zlib
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,6 @@ MAXIMUM = 32 << 20
 READ_SIZE = 1 << 20
 
 OWN_FOLDER = b".bootsvc"
-XATTR_RECORD = OWN_FOLDER + b"/xattrs"
-"""In the format of `getfattr --dump`, for `setfattr --restore` on the node."""
 ALWAYS_EMPTY = frozenset({b"var/log/lastlog", b"var/log/faillog"})
 """Sparse logs, as large as the highest uid says; newc would write every hole."""
 
@@ -89,13 +86,12 @@ def _cut(groups: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
         yield segment
 
 
-def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile], record: bytes) -> Iterator[bytes]:
+def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[bytes]:
     """Segment 0: directories first in path order, so that every parent exists; then our files, links and special files."""
-    own_files = [*own, OwnFile(path=XATTR_RECORD, mode=0o400, content=record)] if record else list(own)
     yield from (_head(e) for e in entries if e.is_directory)
-    if record:
+    if any(file.path.startswith(OWN_FOLDER + b"/") for file in own):
         yield cpio.header(cpio.Entry(path=OWN_FOLDER, mode=stat.S_IFDIR | 0o755))
-    for file in own_files:
+    for file in own:
         entry, content = cpio.file_entry(file.path, file.content, mode=file.mode)
         yield cpio.header(entry) + content + cpio.padding(len(content))
     for e in entries:
@@ -164,17 +160,3 @@ def _head(entry: Entry, *, size: int = 0, number: int = 0, nlink: int = 1) -> by
             rdev_minor=os.minor(entry.rdev),
         )
     )
-
-
-def xattr_record(entries: Iterable[Entry]) -> bytes:
-    """The xattrs of all entries that have some; names as getfattr escapes them (backslash and octal)."""
-    parts = []
-    for entry in entries:
-        if entry.xattrs:
-            lines = [b"%s=0s%s" % (name, b64encode(value)) for name, value in entry.xattrs]
-            parts.append(b"# file: %s\n%s\n\n" % (_escape(entry.path), b"\n".join(lines)))
-    return b"".join(parts)
-
-
-def _escape(path: bytes) -> bytes:
-    return b"".join(b"\\%03o" % byte if byte in b"\\\n\r=" or byte < 32 else bytes([byte]) for byte in path)

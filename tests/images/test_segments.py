@@ -11,7 +11,7 @@ from images import cpio, segments
 from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
-from images.segments import ChangedWhileRead, OwnFile, archive_regular, archive_special, plan, xattr_record
+from images.segments import ChangedWhileRead, OwnFile, archive_regular, archive_special, plan
 
 
 def regular(path: str, size: int, *, inode: int = 0, nlink: int = 1) -> Entry:
@@ -89,11 +89,10 @@ def test_archives_hold_the_tree(tmp_path: Path) -> None:
     entries = scan(tmp_path, excludes=Excludes([]))
     own = [OwnFile(path=b"init", mode=0o755, content=b"#!")]
     special, files = plan(entries, own)
-    first, digests = unpacked(archive_special(special, own, b"record")), {}
+    first, digests = unpacked(archive_special(special, own)), {}
     second = unpacked(archive_regular(tmp_path, files, digests))
     assert list(first)[:2] == [b".", b"d"]
     assert first[b"init"][1] == b"#!"
-    assert first[segments.XATTR_RECORD][1] == b"record"
     assert first[b"l"][1] == b"/absolute"
     null = first[b"null"][0]
     assert (null.mode, null.rdev_major, null.rdev_minor) == (stat.S_IFCHR | 0o666, 1, 3)
@@ -119,12 +118,3 @@ def test_sparse_logs_are_written_empty(tmp_path: Path) -> None:
         file.truncate(1 << 30)
     entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]
     assert unpacked(archive_regular(tmp_path, entries, {}))[b"var/log/lastlog"][1] == b""
-
-
-def test_xattr_record_is_what_setfattr_restores() -> None:
-    entry = regular("usr/bin/pi=ng\n", 1)
-    with_xattrs = Entry(
-        path=entry.path, mode=entry.mode, inode=1, uid=0, gid=0, size=1, nlink=1, rdev=0, mtime_ns=0, ctime_ns=0,
-        xattrs=((b"security.capability", b"\x01\x00"),),
-    )  # fmt: skip
-    assert xattr_record([regular("a", 1), with_xattrs]) == (b"# file: usr/bin/pi\\075ng\\012\nsecurity.capability=0sAQA=\n\n")
