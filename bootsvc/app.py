@@ -162,6 +162,7 @@ async def serve(config: Config) -> None:
     """Run every service until SIGTERM or SIGINT. Raises Error when one cannot start: nothing is left half running."""
     link = await find_link(config.ipaddr, config.network)
     state = await asyncio.to_thread(State.open, config.paths.state)
+    failure: Error | None = None
     try:
         application = Application(config, link, state)
         stop, reload = asyncio.Event(), asyncio.Event()
@@ -171,9 +172,12 @@ async def serve(config: Config) -> None:
             loop.add_signal_handler(number, stop.set)
         await _run_all(application, stop, reload)
     except* Error as group:
-        raise _first(group) from None
+        # What is raised here would come out as a group again.
+        failure = _first(group)
     finally:
         await asyncio.to_thread(state.close)
+    if failure is not None:
+        raise failure
 
 
 async def _run_all(application: Application, stop: asyncio.Event, reload: asyncio.Event) -> None:
