@@ -10,7 +10,7 @@ CONFTEST = Path(__file__).parent / "conftest.py"
 
 def _run(folder: Path, source: str, *arguments: str, ci: bool = False) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text(CONFTEST.read_text())
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    root\n    lab\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {CONFTEST.parent / 'fixtures'}\nmarkers =\n    root\n    lab\n")
     (folder / "test_inner.py").write_text(source)
     environment = {key: value for key, value in os.environ.items() if key != "BOOTSVC_CI"}
     if ci:

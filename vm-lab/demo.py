@@ -29,6 +29,7 @@ VOLATILE = "/root/written-on-the-node"
 MEMORY = 1280
 UP_SECONDS = 240.0
 SSH_SECONDS = 60.0
+SHUTDOWN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,9 @@ async def demo(lab: Lab, root: Path, kernel: Path) -> None:
     for member, vm in zip(MEMBERS, (first, second), strict=True):
         with lab.steps.step(f"Prove over ssh what {member.name} runs"):
             await prove(lab, member, vm)
-    # One processor's worth of work is enough for what follows.
-    await second.powerdown()
+    with lab.steps.step("Press n2's power button"):
+        await second.powerdown(SHUTDOWN_SECONDS)
+        lab.steps.held("n2 shut itself down")
     await prove_stateless(lab, MEMBERS[0], first, server)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from images.errors import Error
 
 POLL = 0.05
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 
 class CommandFailed(Error):
@@ -113,7 +113,7 @@ class Service:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     async def stop(self) -> int:
-        """SIGTERM, then SIGKILL after ten seconds; returns the exit status (negative: the signal)."""
+        """SIGTERM, then SIGKILL after five seconds; returns the exit status (negative: the signal)."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             try:

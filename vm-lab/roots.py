@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ SUITE = "bookworm"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 """Small and quick to start; it has virtio drivers only, which is all that the lab's machines need."""
 
-DEBIAN_PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "iproute2", "attr", KERNEL_PACKAGE)
+DEBIAN_PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "iproute2", KERNEL_PACKAGE)
 DEBIAN_OPTIONS = (
     "--variant=minbase",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
@@ -40,15 +40,15 @@ TINY_MODULES = ("virtio_pci", "virtio_net")
 TINY_FILES = CHECKOUT / "vm-lab" / "tiny"
 
 
-def debian_root() -> Path:
-    """A Debian 12 root as a tar, with systemd, sshd and a kernel; made once in about a minute."""
-    recipe = (*DEBIAN_OPTIONS, *DEBIAN_PACKAGES, SUITE)
+def debian_root(packages: Sequence[str] = DEBIAN_PACKAGES, options: Sequence[str] = DEBIAN_OPTIONS) -> Path:
+    """A Debian 12 root as a tar, unless told otherwise with systemd, sshd and a kernel; made once in about a minute."""
+    recipe = (*options, *packages, SUITE)
     tar = CACHE / f"debian-root-{_digest(recipe)}.tar"
     if not tar.exists():
         with _staged(tar) as staged:
-            include = f"--include={','.join(DEBIAN_PACKAGES)}"
+            include = f"--include={','.join(packages)}"
             # No mirror is named: mmdebstrap knows the distribution's own.
-            _run("mmdebstrap", "--quiet", *DEBIAN_OPTIONS, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
+            _run("mmdebstrap", "--quiet", *options, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
     return tar
 
 

@@ -12,7 +12,7 @@ from kvm import choose
 from machine import Accel, Firmware, Machine
 from places import CHECKOUT
 from process import Service
-from session import Lab
+from session import Lab, status_of
 from vm import Vm
 
 from images.errors import Error
@@ -99,6 +99,9 @@ async def _boot(lab: Lab, scenario: Scenario, accel: Accel, server: Service) -> 
     await vm.console.wait(scenario.console, scenario.seconds)
     lab.steps.held(f"the console shows {scenario.console!r}")
     await lab.stage(vm, server, scenario.stage, scenario.seconds)
+    found = status_of(await lab.wwctl("node", "status"), NODE)
+    if found != scenario.stage:
+        raise Error(f"wwctl node status says {found!r} of {NODE}, and {scenario.stage!r} was expected")
     lab.steps.held(f"wwctl node status says {scenario.stage}")
     return vm
 

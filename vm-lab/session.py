@@ -43,8 +43,10 @@ class Lab:
         return await self.stack.enter_async_context(running(await service))
 
     async def boot(self, machine: Machine) -> Vm:
-        """A machine for the rest of the run."""
-        return await self.stack.enter_async_context(boot(machine, self.head.network, self.head.run.path))
+        """Power a machine on, for the rest of the run."""
+        vm = await self.stack.enter_async_context(boot(machine, self.head.network, self.head.run.path))
+        self.steps.note(f"console of {machine.name}: {vm.console_log}")
+        return vm
 
     async def stage(self, vm: Vm, server: Service, stage: str, seconds: float) -> None:
         """Wait until the server says that the node is at `stage`; a failure on its console ends the wait."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from console import Console
+from console import Console, ConsoleFailed
 from machine import OVMF_VARS, Machine, Wiring, command
 from network import Network, add_tap
 from process import Service
@@ -20,8 +20,9 @@ QMP_SECONDS = 10.0
 class Vm:
     """One QEMU. `console` ends every wait when the guest or QEMU dies."""
 
-    def __init__(self, machine: Machine, service: Service, console: Console, monitor: QMPClient) -> None:
+    def __init__(self, machine: Machine, service: Service, console: Console, monitor: QMPClient, console_log: Path) -> None:
         self.machine = machine
+        self.console_log = console_log
         self.service = service
         self.console = console
         self._monitor = monitor
@@ -31,9 +32,17 @@ class Vm:
         self.console.restart()
         await self.qmp("system_reset")
 
-    async def powerdown(self) -> None:
-        """Press the power button: the guest shuts down if it listens."""
+    async def powerdown(self, seconds: float) -> None:
+        """Press the power button, and wait until the guest has shut down and QEMU ended."""
         await self.qmp("system_powerdown")
+        try:
+            async with asyncio.timeout(seconds):
+                await self.service.process.wait()
+        except TimeoutError as exc:
+            raise ConsoleFailed(
+                f"{self.machine.name} did not shut down in {seconds:g} seconds after its power button was pressed",
+                hint=f"the console's last lines:\n{self.console.tail()}",
+            ) from exc
 
     async def qmp(self, name: str) -> object:
         """Execute a QMP command without arguments."""
@@ -69,7 +78,7 @@ async def boot(machine: Machine, network: Network, folder: Path) -> AsyncIterato
         service = await Service.start(f"QEMU of {machine.name}", command(machine, wiring), log=log, pass_fds=fds)
     _, console = await asyncio.get_running_loop().create_unix_connection(lambda: Console(machine.name), sock=serial)
     monitor = QMPClient(machine.name)
-    vm = Vm(machine, service, console, monitor)
+    vm = Vm(machine, service, console, monitor, wiring.console_log)
     try:
         async with asyncio.timeout(QMP_SECONDS):
             await monitor.connect(control)

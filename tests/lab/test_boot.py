@@ -26,7 +26,7 @@ def test_an_interrupted_run_ends_cleanly_and_says_where_its_logs_are(tiny_root: 
     assert process.stdout is not None
     with process:
         seen = ""
-        while "Boot n1" not in seen:
+        while "console of n1" not in seen:
             line = process.stdout.readline()
             assert line, seen
             seen += line

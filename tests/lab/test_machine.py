@@ -41,4 +41,4 @@ def test_only_ovmf_pxe_goes_without_the_cards_rom() -> None:
 
 def test_accelerators() -> None:
     assert "-accel kvm" in line(Firmware.BIOS, Accel.KVM)
-    assert "-accel tcg,thread=multi -cpu max" in line(Firmware.BIOS)
+    assert "-accel tcg,thread=multi,tb-size=64 -cpu max" in line(Firmware.BIOS)
