@@ -236,7 +236,9 @@ def test_no_descriptor_of_ours_is_left_open(image: Any, capfd: Capture) -> None:
 
 def test_signals_are_as_a_shell_expects_them(image: Any, capfd: Capture) -> None:
     lines = output(image.request("grep", "Sig", "/proc/self/status"), capfd).splitlines()
-    assert {line.split()[0]: int(line.split()[1], 16) for line in lines if "SigQ" not in line}["SigIgn:"] == 0
+    ignored = {line.split()[0]: int(line.split()[1], 16) for line in lines if "SigQ" not in line}["SigIgn:"]
+    # glibc keeps 32 and 33 for itself: whoever started the tests may ignore them, and nobody can set them back.
+    assert ignored & ~(0b11 << 31) == 0
     assert {line.split()[0]: int(line.split()[1], 16) for line in lines if "SigQ" not in line}["SigBlk:"] == 0
 
 
