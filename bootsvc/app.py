@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,15 +11,17 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
-from bootsvc.artifacts import Artifacts, authorized_keys
+from bootsvc.artifacts import Artifacts
 from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.http.api import Api
 from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
+from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link
 from bootsvc.net.ra import RouterAdvertiser
+from bootsvc.overlays import describe_server
 from bootsvc.registry import Registry
 from bootsvc.state import State
 from bootsvc.store import Identity, Store
@@ -32,6 +33,8 @@ from netboot.urls import Urls
 
 log = logging.getLogger(__name__)
 
+MAX_PROBLEMS = 20
+"""Lines logged of what is wrong in nodes.conf."""
 POLL_SECONDS = 0.5
 """How soon a change of nodes.conf or warewulf.conf takes effect without anybody telling the server."""
 
@@ -49,7 +52,7 @@ class Application:
         self._config = config
         self._link = link
         self._state = state
-        self._store = Store(config.paths.nodes_conf)
+        self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
         self._registry = Registry()
         self._nodes_seen: Identity | None = None
         self._config_seen = _identity(config.source)
@@ -81,15 +84,28 @@ class Application:
         return [*services, self._http]
 
     def load_nodes(self) -> None:
-        """Read nodes.conf; a broken one leaves the nodes as they were, and says why."""
+        """Read nodes.conf before anything is served; a broken one leaves no nodes, and says why."""
         self._nodes_seen = self._store.identity()
         try:
-            self._registry = Registry.build(self._store.load(), self._config.network or self._link.network)
+            self._use(load(self._store, self._config.network or self._link.network, self._registry))
+        except Error as exc:
+            log.error("nodes.conf is not used: %s", exc)
+
+    async def _reload_nodes(self) -> None:
+        """Read nodes.conf anew; a broken one leaves the nodes as they were, and says why."""
+        self._nodes_seen = self._store.identity()
+        try:
+            network = self._config.network or self._link.network
+            self._use(await load_aside(self._store, network, self._registry))
         except Error as exc:
             log.error("nodes.conf is not used, the nodes stay as they were: %s", exc)
-            return
-        for problem in self._registry.problems:
+
+    def _use(self, registry: Registry) -> None:
+        self._registry = registry
+        for problem in self._registry.problems[:MAX_PROBLEMS]:
             log.warning("%s", problem)
+        if len(registry.problems) > MAX_PROBLEMS:
+            log.warning("%d more like these: `wwctl node list` shows them all", len(registry.problems) - MAX_PROBLEMS)
         log.info("%d nodes loaded from %s", len(self._registry.nodes), self._store.path)
 
     def _load_config(self) -> None:
@@ -118,7 +134,7 @@ class Application:
                 self._load_config()
                 self._nodes_seen = None
             if reload.is_set() or self._store.identity() != self._nodes_seen:
-                await asyncio.to_thread(self.load_nodes)
+                await self._reload_nodes()
             reload.clear()
 
     def record(self, event: BootEvent) -> None:
@@ -137,17 +153,7 @@ class Application:
 
     def _describe(self, urls: Urls) -> Server:
         """The head node as overlays see it, now."""
-        name, _, domain = (self._config.fqdn or socket.gethostname()).partition(".")
-        site_keys = self._config.paths.nodes_conf.parent / "authorized_keys"
-        return Server(
-            name=name,
-            address=self._link.address,
-            network=self._config.network or self._link.network,
-            domain=domain,
-            urls=urls,
-            dns=self._config.dhcp.dns,
-            authorized_keys=authorized_keys(Path("/root"), site_keys),
-        )
+        return describe_server(self._config, urls, self._link.network)
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

@@ -3,34 +3,39 @@
 import asyncio
 import hashlib
 import logging
-import stat
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bootsvc import overlays
 from bootsvc.config import Config
 from bootsvc.registry import Registry
 from images import cpio, index
-from images.catalog import Catalog, ImageNotBuilt, ImageNotFound, write_whole
+from images.atomic import write_whole
+from images.catalog import Catalog, ImageNotFound
 from images.compress import Compression, compressor
 from images.errors import Error
 from images.generation import Generation, Kernel, end_archive
+from images.generations import ImageNotBuilt
+from images.interruptible import run_interruptible
 from images.kernel import choose_kernel
+from images.rendition import find_or_make, rendition_path
 from images.view import ImageView
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
-from netboot.overlay import Overlay, load, render_items, shipped
+from netboot.overlay import render_items
 from netboot.overlay_archive import archive
 from netboot.template import RenderContext, Server
 from netboot.urls import Stage
 
 log = logging.getLogger(__name__)
 
+NOTE_SECONDS = 60
+"""How often it is noted on disk that the same generation was handed out again."""
 MAX_VIEWS = 8
 """Indexes of generations kept in memory; each costs some ten megabytes, and few are booted at one time."""
-OWN_INIT = "wwinit"
-"""Warewulf's overlay of that name brings its init; ours is part of every image, so the name needs no files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,11 @@ class Artifact:
         """One file, whole. Raises FileNotFoundError."""
         size = path.stat().st_size
         return cls(parts=((path, size),), size=size, etag=etag)
+
+    @property
+    def unpadded(self) -> "Artifact":
+        """Without the zeros at the end, which old versions of gzip complain about."""
+        return replace(self, size=sum(size for _, size in self.parts))
 
 
 class NoImage(Error):
@@ -68,28 +78,51 @@ class Artifacts:
         self, config: Config, catalog: Catalog, registry: Callable[[], Registry], server: Callable[[], Server]
     ) -> None:
         self._catalog = catalog
-        self._overlay_folders: Sequence[Path] = (config.paths.overlays, shipped())
+        self._overlay_folders = overlays.folders(config)
         self._built = config.paths.provision / "overlays"
         self._registry = registry
         self._server = server
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned: set[str] = set()
+        self._handed: dict[str, float] = {}
+        self._rendering = asyncio.Lock()
 
     def generation(self, node: Node) -> Generation:
-        """The current generation of the node's image; raises NoImage, ImageNotFound or ImageNotBuilt."""
+        """The current generation of the node's image, which it now has a lease of.
+
+        Raises NoImage, ImageNotFound or ImageNotBuilt.
+        """
         if not node.image_name:
             raise NoImage(node)
-        current = self._catalog.current(node.image_name)
-        if current is None:
-            if not self._catalog.exists(node.image_name):
-                raise ImageNotFound(node.image_name, self._catalog.names())
-            raise ImageNotBuilt(node.image_name)
-        return current
+        for _ in range(2):  # between the two steps it may be replaced, and pruned
+            current = self._catalog.current(node.image_name)
+            if current is not None and self._hand_out(current):
+                return current
+        if not self._catalog.exists(node.image_name):
+            raise ImageNotFound(node.image_name, self._catalog.names())
+        raise ImageNotBuilt(node.image_name)
 
     def published(self, digest: str) -> Generation | None:
-        """The generation of this name (`sha256:…`), current or not."""
-        return self._catalog.generation(digest)
+        """The generation of this name (`sha256:…`), current or not; whoever asks has a lease of it."""
+        found = self._catalog.generation(digest)
+        return found if found is not None and self._hand_out(found) else None
+
+    def _hand_out(self, generation: Generation) -> bool:
+        """Note that a node is given this generation, so that it is not pruned for a day; False when it has gone already."""
+        now = time.time()
+        if now - self._handed.get(generation.digest, 0) < NOTE_SECONDS and generation.folder.exists():
+            return True
+        try:
+            self._catalog.generations.mark_handed(generation.digest, now)
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            # A full disk is no reason not to boot.
+            log.warning("that %s was handed out could not be noted: %s", generation.digest, exc)
+        self._handed = {digest: at for digest, at in self._handed.items() if now - at < NOTE_SECONDS}
+        self._handed[generation.digest] = now
+        return True
 
     def kernel(self, node: Node, generation: Generation) -> Kernel:
         """The kernel that the node boots, from this generation; raises NoKernel."""
@@ -112,6 +145,18 @@ class Artifacts:
             raise FileNotFoundError(f"generation {generation.digest} lacks {missing[0]}")
         return Artifact(parts=tuple(generation.image_files()), size=generation.image_size, etag=generation.digest)
 
+    async def gzip_image(self, generation: Generation) -> Artifact:
+        """The image as `gzip -d | cpio -i` takes it; made at the first call, one at a time.
+
+        Raises RenditionFailed or StoreBusy.
+        """
+        stored = self._catalog.generations
+        path = rendition_path(stored.provision, generation.digest)
+        if not path.exists():
+            async with self._rendering:
+                await run_interruptible(lambda stopped: find_or_make(stored, generation, stopped))
+        return Artifact.of_file(path, f"gz-{generation.digest}")
+
     def end(self, generation: Generation) -> Artifact:
         """The last archive of a boot, which names its generation."""
         path = generation.folder / "end"
@@ -127,27 +172,19 @@ class Artifacts:
     def _build_overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:
         names = node.system_overlay if stage is Stage.SYSTEM else node.runtime_overlay
         context = RenderContext(node=node, nodes=self._registry().nodes, server=self._server())
-        items = render_items(self._load(names), context)
+        items = render_items(overlays.load_all(names, self._overlay_folders, self._say_once), context)
         data = _compressed(archive(items, self._view(generation)))
         folder = self._built / node.id
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"__{stage.value.upper()}__.img"
         write_whole(path, data)
-        return Artifact.of_file(path, f"sha256:{hashlib.sha256(data).hexdigest()}")
+        size = len(data) + len(cpio.padding(len(data)))
+        return Artifact(parts=((path, len(data)),), size=size, etag=f"sha256:{hashlib.sha256(data).hexdigest()}")
 
-    def _load(self, names: Sequence[str]) -> list[Overlay]:
-        """The overlays of these names; one that does not exist is said once, and the boot goes on without it."""
-        loaded = []
-        for name in names:
-            if name == OWN_INIT and not any((folder / name).is_dir() for folder in self._overlay_folders):
-                continue
-            try:
-                loaded.append(load(name, self._overlay_folders))
-            except OverlayNotFound as exc:
-                if name not in self._warned:
-                    log.warning("%s (%s)", exc.message, exc.hint)
-                self._warned.add(name)
-        return loaded
+    def _say_once(self, missing: OverlayNotFound) -> None:
+        if missing.name not in self._warned:
+            log.warning("%s (%s)", missing.message, missing.hint)
+        self._warned.add(missing.name)
 
     def _view(self, generation: Generation) -> ImageView:
         """The tree of a generation, for the links that overlays must follow."""
@@ -164,17 +201,6 @@ class Artifacts:
 
 
 def _compressed(data: bytes) -> bytes:
-    """gzip, which every kernel unpacks, ended with zeros on a multiple of four (DESIGN section 3)."""
+    """gzip, which every kernel unpacks."""
     stream = compressor(Compression.GZIP)
-    packed = stream.compress(data) + stream.flush()
-    return packed + cpio.padding(len(packed))
-
-
-def authorized_keys(home: Path, site: Path) -> tuple[str, ...]:
-    """The lines that let root of the head node into its nodes: root's own keys and authorized_keys, and the site's file."""
-    sources = [*sorted((home / ".ssh").glob("id_*.pub")), home / ".ssh" / "authorized_keys", site]
-    lines: dict[str, None] = {}
-    for source in sources:
-        if source.is_file() and stat.S_ISREG(source.stat().st_mode):
-            lines.update(dict.fromkeys(line.strip() for line in source.read_text(errors="replace").splitlines()))
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    return stream.compress(data) + stream.flush()

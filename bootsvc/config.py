@@ -10,16 +10,17 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bootsvc.keytable import (
     Anything,
     ListOf,
     MapOf,
+    RecordsOf,
     Settings,
     Table,
     absolute_path,
@@ -58,6 +59,11 @@ class Paths:
         return self.cachedir / "warewulf"
 
     @property
+    def nodes_cache(self) -> Path:
+        """What the last reader of nodes.conf found in it, for the next one."""
+        return self.localstatedir / "warewulf" / "bootsvc" / "nodes.cache"
+
+    @property
     def state(self) -> Path:
         """The SQLite database: leases and boot events."""
         return self.localstatedir / "warewulf" / "bootsvc" / "state.db"
@@ -87,6 +93,16 @@ class HttpConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMount:
+    """What every exec and shell shows of this machine; with `copy` the image gets a file of its own, if it has none."""
+
+    source: Path
+    dest: PurePosixPath
+    readonly: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole of warewulf.conf; `ipaddr` and `network` are the boot network's, autodetected when not given."""
 
@@ -98,6 +114,7 @@ class Config:
     dhcp: DhcpConfig = DhcpConfig()
     tftp: TftpConfig = TftpConfig()
     http: HttpConfig = HttpConfig()
+    image_mounts: tuple[ImageMount, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -152,7 +169,9 @@ TABLE: Table = {
     "tftp": {"enabled": flag, "tftproot": absolute_path, "systemd name": Anything, "ipxe": MapOf(text)},
     "nfs": {"enabled": flag, "export paths": Anything, "systemd name": Anything},
     "ssh": {"key types": Anything},
-    "image mounts": Anything,
+    "image mounts": RecordsOf(
+        {"source": absolute_path, "dest": absolute_path, "readonly": flag, "copy": flag, "options": Anything}
+    ),
     "wwclient": {"port": number(0, 65535)},
     "paths": {
         **dict.fromkeys(("sysconfdir", "localstatedir", "cachedir", "ipxesource"), absolute_path),
@@ -178,6 +197,7 @@ def _config(settings: Settings) -> Config:
         dhcp=_dhcp(settings, network),
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
         http=HttpConfig(**_given(port=get("warewulf", "port"))),
+        image_mounts=tuple(_image_mounts(settings)),
         warnings=tuple(settings.warnings),
         **_given(fqdn=get("fqdn")),
     )
@@ -228,6 +248,17 @@ def _paths(settings: Settings) -> Paths:
         overlays=get("wwoverlaydir") or state / "overlays",
         **_given(**{key: get(key) for key in ("sysconfdir", "localstatedir", "cachedir", "ipxesource")}),
     )
+
+
+def _image_mounts(settings: Settings) -> Iterator[ImageMount]:
+    for record in settings.get("image mounts", default=()):
+        source: Path | None = record.get("source")
+        if source is None:
+            raise settings.error(("image mounts",), "one of them has no source", "such as `- source: /etc/yum.repos.d`")
+        dest = PurePosixPath(record.get("dest", source))
+        if ".." in dest.parts or dest == PurePosixPath("/"):
+            raise settings.error(("image mounts",), f"the dest {dest} is no place in an image", "name a path below /")
+        yield ImageMount(source=source, dest=dest, **{key: record[key] for key in ("readonly", "copy") if key in record})
 
 
 def _dhcp(settings: Settings, network: IPv4Network | None) -> DhcpConfig:

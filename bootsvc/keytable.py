@@ -30,11 +30,18 @@ class MapOf:
     parse: Parse
 
 
+@dataclass(frozen=True, slots=True)
+class RecordsOf:
+    """A list of mappings with the keys of this table; a key that a mapping lacks is not in its record."""
+
+    table: "Mapping[str, Parse | type[Anything]]"
+
+
 class Anything:
     """A key that is accepted as it stands."""
 
 
-Table = Mapping[str, "Table | Parse | ListOf | MapOf | type[Anything]"]
+Table = Mapping[str, "Table | Parse | ListOf | MapOf | RecordsOf | type[Anything]"]
 KeyPath = tuple[str, ...]
 
 
@@ -84,7 +91,25 @@ class Settings:
         if isinstance(expected, ListOf):
             members = node.value if isinstance(node, SequenceNode) else [node]
             return tuple(self._scalar(member, expected.parse, path) for member in members)
+        if isinstance(expected, RecordsOf):
+            return self._records(node, expected.table, path)
         return self._scalar(node, expected, path)
+
+    def _records(self, node: Node, table: "Mapping[str, Parse | type[Anything]]", path: KeyPath) -> tuple[dict[str, Any], ...]:
+        key = ": ".join(path)
+        if not isinstance(node, SequenceNode):
+            raise error(self.source, node, "expected a list", key=key, hint="each of its members begins with `- `")
+        records = []
+        for member in node.value:
+            record: dict[str, Any] = {}
+            for item in items(member, self.source, key):
+                expected = table.get(item.key)
+                if expected is None:
+                    self._warn(item.line, (*path, item.key), table)
+                elif expected is not Anything and item.value.tag != NULL:
+                    record[item.key] = self._scalar(item.value, expected, (*path, item.key))
+            records.append(record)
+        return tuple(records)
 
     def _scalar(self, node: Node, parse: Parse, path: KeyPath) -> Any:
         key = ": ".join(path)
@@ -96,7 +121,7 @@ class Settings:
         except ValueError as exc:
             raise error(self.source, node, f"{node.value!r} cannot be used", key=key, hint=str(exc)) from exc
 
-    def _warn(self, line: int, path: KeyPath, table: Table) -> None:
+    def _warn(self, line: int, path: KeyPath, table: Mapping[str, Any]) -> None:
         close = get_close_matches(path[-1], table, n=1)
         guess = f" (did you mean {close[0]!r}?)" if close else ""
         self.warnings.append(f"{self.source}:{line}: unknown key {': '.join(path)!r}{guess}")

@@ -1,101 +1,124 @@
-"""What a registry asks for and what we answer: challenges (RFC 9110 section 11), basic (RFC 7617), bearer tokens
-(distribution token specification). Values only; `images.source.distribution` does the talking."""
+"""Credentials for a registry as container tools find them: given outright, in their files, from credential helpers."""
 
-import base64
-import re
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from pathlib import Path
 
-import msgspec
-
+from images.authfile import (
+    MalformedAuthFile,
+    MalformedHelperAnswer,
+    helper_server,
+    parse_auth_file,
+    parse_helper_answer,
+)
+from images.challenge import Credentials
 from images.errors import Error
+from images.reference import Reference
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_SCHEME = re.compile(rf"\s*(?P<scheme>{_TOKEN})(?:\s+|(?=,)|$)")
-_PARAM = re.compile(rf'\s*(?P<key>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]+))\s*')
+_HELPER_SECONDS = 60
+"""A helper may ask a cloud, or a person for the key of a store."""
+_NOT_FOUND = "credentials not found"
+"""Begins what a helper prints that knows nothing of the registry; it fails then, too."""
 
 
-class MalformedToken(Error):
-    def __init__(self, realm: str, reason: str) -> None:
-        super().__init__(f"the token server {realm} answers nonsense: {reason}", hint="try again later")
-        self.realm = realm
+class IncompleteCredentials(Error):
+    def __init__(self) -> None:
+        super().__init__("a user name without a password, or the reverse", hint="give both --username and --password")
+
+
+class CredentialHelperFailed(Error):
+    def __init__(self, program: str, path: Path, reason: str) -> None:
+        super().__init__(
+            f"the credential helper {program} that {path} names fails: {reason}",
+            hint="install or repair it, give --username and --password, or take it out of that file",
+        )
+        self.program = program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    username: str
-    password: str = field(repr=False)
+class AuthFiles:
+    """Files that may hold credentials, the first that has some decides; `required`: the user named it, so it must exist.
 
-    def header(self) -> str:
-        """The Authorization header's value (RFC 7617 section 2)."""
-        pair = f"{self.username}:{self.password}".encode()
-        return f"Basic {base64.b64encode(pair).decode('ascii')}"
+    Credential helpers are looked for in PATH of `environment`, and run with it.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge:
-    """`scheme` and the names of the parameters in lower case."""
-
-    scheme: str
-    parameters: dict[str, str]
+    paths: tuple[Path, ...] = ()
+    required: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class _TokenResponse(msgspec.Struct, frozen=True):
-    token: str = ""
-    access_token: str = ""
+def find_auth_files(environment: Mapping[str, str], *, uid: int, home: Path) -> AuthFiles:
+    """Where container tools look (containers-auth.json(5)), in their order."""
+    if named := environment.get("REGISTRY_AUTH_FILE"):
+        return AuthFiles(paths=(Path(named),), required=True, environment=environment)
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    config = environment.get("XDG_CONFIG_HOME")
+    docker = environment.get("DOCKER_CONFIG")
+    paths = (
+        *((Path(runtime) / "containers/auth.json",) if runtime else ()),
+        Path(f"/run/containers/{uid}/auth.json"),
+        (Path(config) if config else home / ".config") / "containers/auth.json",
+        (Path(docker) if docker else home / ".docker") / "config.json",
+    )
+    return AuthFiles(paths=paths, environment=environment)
 
 
-def parse_challenges(headers: list[str]) -> list[Challenge]:
-    """Every challenge of the WWW-Authenticate headers; what cannot be understood is left out."""
-    found = []
-    for header in headers:
-        at = 0
-        while match := _SCHEME.match(header, at):
-            at, parameters = match.end(), {}
-            while (param := _PARAM.match(header, at)) is not None:
-                quoted, plain = param["quoted"], param["plain"]
-                parameters[param["key"].lower()] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-                at = param.end()
-                if header[at : at + 1] != ",":
-                    break
-                at += 1
-            found.append(Challenge(scheme=match["scheme"].lower(), parameters=parameters))
-            at += len(header[at:]) - len(header[at:].lstrip(" ,\t"))
-    return found
-
-
-def choose_challenge(challenges: list[Challenge]) -> Challenge | None:
-    """Bearer before basic, as container tools do."""
-    for scheme in ("bearer", "basic"):
-        for challenge in challenges:
-            if challenge.scheme == scheme and (scheme == "basic" or challenge.parameters.get("realm")):
-                return challenge
+def find_credentials(reference: Reference, files: AuthFiles) -> Credentials | None:
+    """Blocks, for a helper is another program. Raises MalformedAuthFile and CredentialHelperFailed."""
+    for path in files.paths:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            if files.required:
+                raise MalformedAuthFile(path, "it does not exist") from None
+            continue
+        except OSError as exc:
+            if files.required or not isinstance(exc, NotADirectoryError | PermissionError):
+                raise MalformedAuthFile(path, exc.strerror or str(exc)) from exc
+            continue
+        # `docker logout` and REGISTRY_AUTH_FILE=/dev/null leave nothing at all.
+        parsed = parse_auth_file(data or b"{}", path)
+        if (helper := parsed.helper(reference.host)) is not None:
+            found = _ask_helper(helper, reference.host, path, files.environment)
+            if found is not None:
+                return found
+        try:
+            found = parsed.find(reference.host, reference.repository)
+        except ValueError as exc:
+            raise MalformedAuthFile(path, str(exc)) from exc
+        if found is not None:
+            return found
     return None
 
 
-def pull_scope(repository: str) -> str:
-    return f"repository:{repository}:pull"
-
-
-def token_url(challenge: Challenge, *, scope: str, account: str | None) -> str:
-    """Where to get a token; the realm's own query stays."""
-    realm = urlsplit(challenge.parameters["realm"])
-    query = parse_qsl(realm.query, keep_blank_values=True)
-    if service := challenge.parameters.get("service"):
-        query.append(("service", service))
-    query.append(("scope", scope))
-    if account is not None:
-        query.append(("account", account))
-    return urlunsplit(realm._replace(query=urlencode(query), fragment=""))
-
-
-def parse_token(data: bytes, *, realm: str) -> str:
-    """The Authorization header's value for a token server's answer; raises MalformedToken."""
+def _ask_helper(name: str, host: str, path: Path, environment: Mapping[str, str]) -> Credentials | None:
+    """`docker-credential-NAME get`: the server on its standard input, JSON on its output."""
+    program = f"docker-credential-{name}"
+    found = shutil.which(program, path=environment.get("PATH", os.defpath)) if name and "/" not in name else None
+    if found is None:
+        raise CredentialHelperFailed(program, path, "it is not installed")
     try:
-        response = msgspec.json.decode(data, type=_TokenResponse)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise MalformedToken(realm, str(exc)) from exc
-    value = response.token or response.access_token
-    if not value or not value.isascii() or not value.isprintable():
-        raise MalformedToken(realm, "there is no usable token in it")
-    return f"Bearer {value}"
+        done = subprocess.run(
+            [found, "get"],
+            input=helper_server(host).encode(),
+            capture_output=True,
+            env=dict(environment),
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise CredentialHelperFailed(program, path, f"it says nothing for {_HELPER_SECONDS} s") from exc
+    except OSError as exc:
+        raise CredentialHelperFailed(program, path, exc.strerror or str(exc)) from exc
+    said = (done.stdout + done.stderr).decode(errors="replace").strip()
+    if done.returncode != 0:
+        if said.startswith(_NOT_FOUND):
+            return None
+        raise CredentialHelperFailed(program, path, said.splitlines()[0][:200] if said else f"exit status {done.returncode}")
+    try:
+        return parse_helper_answer(done.stdout)
+    except MalformedHelperAnswer as exc:
+        raise CredentialHelperFailed(program, path, str(exc)) from exc

@@ -1,15 +1,15 @@
-"""The images on disk: `<chroots>/NAME/rootfs` and what was built from it; stage, swap, delete, publish.
+"""The images on disk: `<chroots>/NAME/rootfs`, each a tree that people change; stage, swap, delete.
 
-Built images lie in `<provision>`: `generations/<hex>`, each with manifest, index and sidecar; `images/NAME/current`, which
-points to one of them; and the stores `segments` and `kernels`.
+What was built from them is `generations.Generations`, reached here as `Catalog.generations`.
 """
 
 import contextlib
 import difflib
 import fcntl
+import logging
 import os
 import re
-import shutil
+import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from pathlib import Path
 
 import msgspec
 
-from images import generation as generations
 from images.errors import Error
-from images.generation import Generation, Sidecar
-from images.objects import ObjectStore
+from images.generation import Generation
+from images.generations import Generations
+from images.mounts import find_mounts
 from images.provenance import Provenance
 from images.rename import exchange
+from images.rootfs import remove_tree
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
 MAX_NAME = 128
@@ -38,12 +41,7 @@ class ImageNotFound(Error):
 
 class ImageExists(Error):
     def __init__(self, name: str) -> None:
-        super().__init__(f"image {name!r} exists already", hint="use --force to replace it, or choose another name")
-
-
-class ImageNotBuilt(Error):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"image {name!r} has not been built", hint=f"run `wwctl container build {name}`")
+        super().__init__(f"image {name!r} exists already", hint="use --force to replace it, --update to bring it up to date, or another name")
 
 
 class BadImageName(Error):
@@ -69,8 +67,9 @@ class Catalog:
     def __init__(self, *, chroots: Path, provision: Path) -> None:
         self.chroots = chroots
         self.provision = provision
-        self.segments = ObjectStore(provision / "segments")
-        self.kernels = ObjectStore(provision / "kernels")
+        self.generations = Generations(provision)
+        self.segments = self.generations.segments
+        self.kernels = self.generations.kernels
 
     def names(self) -> list[str]:
         """Every image, sorted: any folder with a legal name that has a `rootfs`."""
@@ -88,6 +87,11 @@ class Catalog:
             raise ImageNotFound(name, self.names())
         return self.chroots / name / "rootfs"
 
+    def is_read_only(self, name: str) -> bool:
+        """Whether the site says so: by a file `readonly` beside the rootfs, as in Warewulf."""
+        marker = self.chroots / name / "readonly"
+        return os.path.lexists(marker) and not marker.is_dir()
+
     def lock_path(self, name: str) -> Path:
         """Whoever changes the tree of an image holds this lock; it lies outside the image's folder, which may be swapped."""
         return self.chroots / f".{name}.lock"
@@ -104,16 +108,15 @@ class Catalog:
         """An empty folder on the images' own file system; leftovers of imports that were killed are removed first."""
         check_name(name)
         self.chroots.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._remove_abandoned()
-        folder = Path(tempfile.mkdtemp(prefix=f".staging-{name}-", dir=self.chroots))
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        self.remove_abandoned()
+        folder, descriptor = _locked_folder(self.chroots, f".staging-{name}-")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             staging = Staging(folder=folder)
             staging.rootfs.mkdir(mode=0o755)
             yield staging
         finally:
-            if folder.exists():
+            # After a swap the old tree has this name and no lock: another command may remove it too.
+            with contextlib.suppress(FileNotFoundError):
                 remove_tree(folder)
             os.close(descriptor)
 
@@ -123,6 +126,7 @@ class Catalog:
         staging.folder.chmod(0o755)
         place = self.chroots / name
         if replace and place.exists():
+            _refuse_mounts(place, name)
             exchange(staging.folder, place)
             return
         try:
@@ -133,63 +137,69 @@ class Catalog:
     def delete(self, name: str) -> None:
         """Remove the image and what was built from it; whether a node still uses it is the caller's question."""
         self.get(name)
-        for place in (self.chroots / name, self.provision / "images" / name):
+        _refuse_mounts(self.chroots / name, name)
+        # In this order a crash leaves an image that is not built, never something built that belongs to no image.
+        for place in (self.provision / "images" / name, self.chroots / name):
             if place.exists():
-                trash = Path(tempfile.mkdtemp(prefix=".staging-delete-", dir=place.parent))
-                place.rename(trash / name)
-                remove_tree(trash)
+                _discard(place)
         self.lock_path(name).unlink(missing_ok=True)
 
     def current(self, name: str) -> Generation | None:
         """The generation that nodes get now, or None when the image was never built."""
-        link = self.provision / "images" / name / "current"
-        try:
-            return self.generation(f"sha256:{os.path.basename(os.readlink(link))}")
-        except FileNotFoundError:
-            return None
+        return self.generations.current(name)
 
     def generation(self, digest: str) -> Generation | None:
         """A published generation by its name (`sha256:<hex>`), or None."""
-        folder = self._generation_folder(digest)
-        try:
-            manifest = generations.parse((folder / "manifest.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return Generation(digest, manifest, folder, self.segments, self.kernels)
+        return self.generations.get(digest)
 
-    def publish(self, name: str, manifest: bytes, index: bytes, sidecar: Sidecar) -> Generation:
-        """Write a generation whole, then point `current` at it; both by rename."""
-        digest = generations.name_of(manifest)
-        folder = self._generation_folder(digest)
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.is_dir():
-            write_whole(folder / "index", index)
-        else:
-            with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as temporary:
-                new = Path(temporary) / folder.name
-                new.mkdir(mode=0o700)
-                write_whole(new / "manifest.json", manifest)
-                write_whole(new / "index", index)
-                write_whole(new / "sidecar.json", msgspec.json.encode(sidecar))
-                new.rename(folder)
-        images = self.provision / "images" / name
-        images.mkdir(mode=0o700, parents=True, exist_ok=True)
-        swap_link(images / "current", f"../../generations/{folder.name}")
-        return Generation(digest, generations.parse(manifest), folder, self.segments, self.kernels)
-
-    def _generation_folder(self, digest: str) -> Path:
-        return self.provision / "generations" / digest.removeprefix("sha256:")
-
-    def _remove_abandoned(self) -> None:
-        for folder in self.chroots.glob(".staging-*"):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    def remove_abandoned(self) -> None:
+        """Remove what killed commands left of staging, and trees that were replaced; what is in use stays."""
+        for folder in (*self.chroots.glob(".staging-*"), *(self.provision / "images").glob(".staging-*")):
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove_tree(folder)
-            except BlockingIOError:
-                continue
+            except OSError as exc:
+                # In use; or it cannot be removed, which is no reason to stop the command that found it.
+                log.debug("%s stays: %s", folder, exc)
             finally:
                 os.close(descriptor)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder and the descriptor whose lock keeps `remove_abandoned` of another command off it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # that command was quicker than our lock
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _discard(folder: Path) -> None:
+    """In one rename, then for good; needs no room on the disk, for who deletes may want some."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        trash = folder.with_name(f".staging-delete-{folder.name}-{secrets.token_hex(4)}")
+        folder.rename(trash)
+        remove_tree(trash)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_mounts(folder: Path, name: str) -> None:
+    mounts = find_mounts(folder.resolve())
+    if mounts:
+        place = folder / os.fsdecode(min(mounts))
+        raise Error(f"something is mounted in image {name!r}, at {place}", hint=f"unmount it first: umount {place}")
 
 
 def check_name(name: str) -> None:
@@ -199,34 +209,3 @@ def check_name(name: str) -> None:
 
 def _legal(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename: a reader sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def swap_link(link: Path, target: str) -> None:
-    """Point a symbolic link elsewhere in one rename, and keep it over a crash."""
-    temporary = link.with_name(f".new-{link.name}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.rename(link)
-    descriptor = os.open(link.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold another machine's files; never follows a link, never crosses into a mount."""
-    shutil.rmtree(path)

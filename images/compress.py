@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from enum import Enum
-from importlib.metadata import version
 from typing import Protocol
 
+import isal
 import zstandard
 from isal import isal_zlib
 
@@ -50,5 +50,5 @@ def _gzip() -> Compressor:
 _MAKERS: dict[Compression, Callable[[], Compressor]] = {Compression.ZSTD: _zstd, Compression.GZIP: _gzip}
 _IMPLEMENTATIONS = {
     Compression.ZSTD: f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {ZSTD_LEVEL}",
-    Compression.GZIP: f"isal {version('isal')} level {GZIP_LEVEL}",
+    Compression.GZIP: f"isal {isal.__version__} level {GZIP_LEVEL}",
 }

@@ -4,7 +4,7 @@ Source: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from images.errors import Error
@@ -13,6 +13,11 @@ MAGIC = b"070701"
 HEADER_SIZE = 110
 MAX_FIELD = 0xFFFFFFFF
 """Every field is eight hex digits: 4 GiB files, 32-bit ids and times until 2106."""
+MAX_NAME = 4096
+"""Bytes of a path with its NUL (PATH_MAX); the kernel leaves out longer ones without a word."""
+
+END = b"TRAILER!!!"
+"""The path that ends an archive."""
 
 
 class CpioError(Error):
@@ -50,6 +55,11 @@ def header(entry: Entry) -> bytes:
             hint="move the file out of the image, or name it in the image's /etc/warewulf/excludes",
         )
     name = entry.path + b"\0"
+    if len(name) > MAX_NAME:
+        raise CpioError(
+            f"a path of {len(entry.path)} bytes is too long for an initramfs: {_shortened(entry.path)}",
+            hint="shorten it, or name one of its folders in the image's /etc/warewulf/excludes",
+        )
     fields = (
         entry.ino,
         entry.mode,
@@ -69,20 +79,27 @@ def header(entry: Entry) -> bytes:
     return text + padding(len(text))
 
 
+def _shortened(path: bytes) -> str:
+    text = path.decode(errors="backslashreplace")
+    return repr(f"{text[:40]}…{text[-40:]}")
+
+
 def padding(size: int) -> bytes:
     """The zeros that follow `size` bytes up to the next multiple of four."""
     return bytes(-size % 4)
 
 
-TRAILER = header(Entry(path=b"TRAILER!!!", mode=0))
+TRAILER = header(Entry(path=END, mode=0))
 
 
-def archive(entries: Iterator[tuple[Entry, bytes]] | list[tuple[Entry, bytes]]) -> bytes:
+def archive(entries: Iterable[tuple[Entry, bytes]]) -> bytes:
     """A whole small archive with its trailer; `Entry.size` must be the content's length."""
-    parts = []
-    for entry, content in entries:
-        parts += [header(entry), content, padding(len(content))]
-    return b"".join([*parts, TRAILER])
+    return body(entries) + TRAILER
+
+
+def body(entries: Iterable[tuple[Entry, bytes]]) -> bytes:
+    """The entries of a small archive without its trailer; `Entry.size` must be the content's length."""
+    return b"".join(header(entry) + content + padding(len(content)) for entry, content in entries)
 
 
 def parse(data: bytes | memoryview) -> Iterator[tuple[Entry, memoryview]]:
@@ -96,7 +113,7 @@ def parse(data: bytes | memoryview) -> Iterator[tuple[Entry, memoryview]]:
             position += 1
             continue
         entry, content, position = _parse_entry(view, position)
-        if entry.path != b"TRAILER!!!":
+        if entry.path != END:
             yield entry, content
 
 

@@ -1,35 +1,43 @@
-"""A layer's blob as uncompressed chunks: gzip (ISA-L), zstd or plain, told apart by their first bytes as engines do."""
+"""A layer's blob or an archive as uncompressed chunks: gzip (ISA-L), zstd, xz, bzip2 or plain, told apart by their first
+bytes as engines do."""
 
+import bz2
 import contextlib
 import hashlib
+import lzma
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import zstandard
 from isal import igzip_lib
 
 from images.errors import Error
+from images.zstd_frames import check_frames
 
 _CHUNK = 1 << 20
 _AHEAD = 4
 """Chunks that may wait between the decompressing thread and its reader."""
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_XZ = b"\xfd7zXZ\0"
+_BZIP2 = b"BZh"
+_XZ_MEMORY = 1 << 30
+"""Bytes that an xz file may ask for; `xz -9` needs 65 MiB, only hostile or odd ones need more than this."""
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
 """Second to fourth byte of a skippable frame (RFC 8878 section 3.1.2)."""
 
 # The library's stub says that this is an instance.
 _IsalError = cast(type[Exception], igzip_lib.error)
+# OSError is what bz2 raises for its data; so do disks, whose errors have a number.
+DECOMPRESSION_ERRORS = (_IsalError, zstandard.ZstdError, lzma.LZMAError, EOFError)
 
 
 class MalformedCompression(Error):
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"blob {path.name[:12]} cannot be decompressed: {reason}", hint="push the image again")
-        self.path = path
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"it cannot be decompressed: {reason}", hint="push the image, or make the file, again")
         self.reason = reason
 
 
@@ -39,12 +47,16 @@ class Interrupted(Exception):
 
 def decompress(stream: BinaryIO) -> Iterator[bytes]:
     """Chunks of about 1 MiB at most, so that a bomb costs time but no memory."""
-    head = stream.read(4)
+    head = stream.read(6)
     stream.seek(0)
     if head.startswith(_GZIP):
         return _gunzip(stream)
-    if head == _ZSTD or head[1:] == _ZSTD_SKIPPABLE:
+    if head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
         return _unzstd(stream)
+    if head.startswith(_XZ):
+        return _join_streams(stream, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), padding=b"\0")
+    if head.startswith(_BZIP2):
+        return _join_streams(stream, bz2.BZ2Decompressor, padding=b"")
     return iter(lambda: stream.read(_CHUNK), b"")
 
 
@@ -63,21 +75,58 @@ def _gunzip(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
+    check_frames(stream)
     with zstandard.ZstdDecompressor().stream_reader(stream, read_size=_CHUNK, read_across_frames=True) as reader:
         while chunk := reader.read(_CHUNK):
             yield chunk
 
 
+class _Decompressor(Protocol):
+    """What lzma's and bz2's have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _join_streams(stream: BinaryIO, make: Callable[[], _Decompressor], *, padding: bytes) -> Iterator[bytes]:
+    """All streams of a file, one after the other (xz file format section 2, "Multi-Stream File"), as parallel tools write."""
+    data = stream.read(_CHUNK)
+    while data := data.lstrip(padding) or stream.read(_CHUNK).lstrip(padding):
+        part = make()
+        while not part.eof:
+            if part.needs_input and not data and not (data := stream.read(_CHUNK)):
+                raise EOFError("it ends too early")
+            if chunk := part.decompress(data, _CHUNK):
+                yield chunk
+            data = b""
+        data = part.unused_data
+
+
 class LayerStream:
     """The uncompressed bytes of one blob, decompressed and hashed in a thread ahead of the reader; use it with `with`.
 
-    `stopped` is asked at every chunk; once it says so, reading raises Interrupted.
+    `open_blob` is called in the thread. `algorithm` None: nobody wants a digest. `stopped` is asked at every chunk; once it
+    says so, reading raises Interrupted. `advanced` is told the compressed bytes read, in the reader's thread.
     """
 
-    def __init__(self, path: Path, *, algorithm: str = "sha256", stopped: Callable[[], bool]) -> None:
-        self._path = path
-        self._hash = hashlib.new(algorithm)
+    def __init__(
+        self,
+        open_blob: Callable[[], BinaryIO],
+        *,
+        algorithm: str | None = "sha256",
+        stopped: Callable[[], bool],
+        advanced: Callable[[int], None] | None = None,
+    ) -> None:
+        self._open_blob = open_blob
+        self._hash = None if algorithm is None else hashlib.new(algorithm)
         self._stopped = stopped
+        self._advanced = advanced
+        self._position = 0
         self._closed = threading.Event()
         self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
         self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
@@ -102,25 +151,32 @@ class LayerStream:
                 raise Interrupted
             if isinstance(item, Exception):
                 raise item
+            if self._advanced is not None:
+                self._advanced(self._position)
             if not item:
                 return
             yield item
 
     def digest(self) -> str:
         """Of everything, once the iterator is at its end."""
+        assert self._hash is not None
         return f"{self._hash.name}:{self._hash.hexdigest()}"
 
     def _produce(self) -> None:
         end: bytes | Exception = b""
         try:
-            with self._path.open("rb") as stream:
+            with self._open_blob() as stream:
                 for chunk in decompress(stream):
-                    self._hash.update(chunk)
+                    if self._hash is not None:
+                        self._hash.update(chunk)
+                    self._position = stream.tell()
                     self._queue.put(chunk)
                     if self._closed.is_set():
                         break
-        except (_IsalError, zstandard.ZstdError, EOFError) as exc:
-            end = MalformedCompression(self._path, str(exc))
+        except DECOMPRESSION_ERRORS as exc:
+            end = MalformedCompression(str(exc))
+        except OSError as exc:
+            end = exc if exc.errno else MalformedCompression(str(exc))
         except Exception as exc:
             end = exc
         self._queue.put(end)

@@ -25,6 +25,11 @@ class Excludes:
         regex = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
         self._regex = re.compile(regex.encode(errors="surrogateescape"), re.DOTALL) if patterns else None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is excluded."""
+        return self._regex is None
+
     def match(self, path: bytes) -> bool:
         return self._regex is not None and self._regex.fullmatch(path) is not None
 

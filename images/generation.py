@@ -17,6 +17,8 @@ SCHEMA = 1
 MEDIA_TYPE = "application/vnd.bootsvc.generation.v1+json"
 GENERATION_FILE = b".bootsvc/generation"
 """What the last archive of a boot holds; our init stops when it is missing or names another generation."""
+EXPECTED_FILE = b".bootsvc/expected"
+"""Which generation must have arrived, for a boot whose kernel arguments do not say so."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +128,22 @@ def name_of(manifest: bytes) -> str:
 
 def end_archive(generation: str) -> bytes:
     """The last archive of a boot (DESIGN: a whole boot or none): it arrives only if everything before it was unpacked."""
+    return cpio.archive(end_entries(generation))
+
+
+def end_entries(generation: str) -> list[tuple[cpio.Entry, bytes]]:
+    """What the last archive holds."""
+    return _note(GENERATION_FILE, generation)
+
+
+def begin_entries(generation: str) -> list[tuple[cpio.Entry, bytes]]:
+    """What a file that is booted without our boot script holds first: the name that its end must have."""
+    return _note(EXPECTED_FILE, generation)
+
+
+def _note(path: bytes, generation: str) -> list[tuple[cpio.Entry, bytes]]:
     folder = cpio.Entry(path=b".bootsvc", mode=0o040755), b""
-    return cpio.archive([folder, cpio.file_entry(GENERATION_FILE, generation.encode() + b"\n", mode=0o444)])
+    return [folder, cpio.file_entry(path, generation.encode() + b"\n", mode=0o444)]
 
 
 def xattrs_of(entries: list[Entry], record: bytes) -> Xattrs:

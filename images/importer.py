@@ -1,17 +1,28 @@
 """Import an image: unpack its source into a staging tree, check that it is a root file system, swap it in."""
 
+import contextlib
+import enum
+import errno
 import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from images.catalog import Catalog, ImageExists, check_name
+from images.copying import CopyFailed
 from images.errors import Error
-from images.excludes import Excludes
 from images.locks import exclusive
 from images.progress import Progress
 from images.provenance import Provenance
-from images.scan import scan
-from images.source.scheme import Source
-from images.view import ImageView
+from images.rootfs import Rootfs, UnsafePath, find_status
+from images.source.contract import Source
+from images.tree import UnpackFailed
+
+_SHELL = b"bin/sh"
+_MAX_LINKS = 40
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NotARootFileSystem(Error):
@@ -22,25 +33,97 @@ class NotARootFileSystem(Error):
         )
 
 
-async def import_image(catalog: Catalog, name: str, source: Source, progress: Progress, *, force: bool = False) -> Provenance:
+class ImportFailed(Error):
+    """The operating system refuses; nothing of the import is kept, and an image that was there is as it was."""
+
+    def __init__(self, name: str, place: Path, exc: OSError) -> None:
+        full = exc.errno in _FULL
+        super().__init__(
+            f"cannot import {name!r}: {place}: {exc.strerror}",
+            hint=f"free some space on the file system of {place}" if full else f"look at {place} and its file system",
+        )
+        self.place = place
+
+
+class Mode(enum.Enum):
+    """What becomes of an image that has the name already."""
+
+    NEW = "refuse"
+    UPDATE = "replace, if the source has changed"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """`unchanged`: the image came from this very state of the source, and nothing was done."""
+
+    provenance: Provenance
+    unchanged: bool = False
+
+
+async def import_image(catalog: Catalog, name: str, source: Source, progress: Progress, *, mode: Mode = Mode.NEW) -> Imported:
     """Fill image `name` from `source`; whatever fails, an image that was there stays as it was.
 
-    Raises BadImageName, ImageExists without `force`, Locked while somebody works in the image, and what the source raises.
+    A tree that was replaced is left to `Catalog.remove_abandoned`, for that may take long.
+    Raises BadImageName, ImageExists, Locked while somebody works in the image, ImportFailed, and what the source raises.
     """
     check_name(name)
-    if catalog.exists(name) and not force:
+    exists = catalog.exists(name)
+    if exists and mode is Mode.NEW:
         raise ImageExists(name)
-    with catalog.stage(name) as staging, exclusive(catalog.lock_path(name), holder=f"import {name}"):
-        found = await source.unpack(staging.rootfs, progress)
-        if not _has_shell(staging.rootfs):
-            raise NotARootFileSystem(found.reference)
-        catalog.swap(staging, name, found, replace=force)
-    return found
+    with _explained(catalog, name):
+        if exists and mode is Mode.UPDATE:
+            known = catalog.provenance(name)
+            if known.digest is not None and known.digest == await source.find_digest():
+                return Imported(provenance=known, unchanged=True)
+        with catalog.stage(name) as staging, exclusive(catalog.lock_path(name), holder=f"import {name}"):
+            found = await source.unpack(staging.rootfs, progress)
+            if not has_shell(staging.rootfs):
+                raise NotARootFileSystem(found.reference)
+            if mode is Mode.UPDATE and catalog.is_read_only(name):
+                (staging.folder / "readonly").touch()
+            catalog.swap(staging, name, found, replace=mode is not Mode.NEW)
+            with contextlib.suppress(FileNotFoundError):  # there was none, or another command has removed it already
+                staging.folder.rename(catalog.chroots / f".staging-replaced-{name}-{secrets.token_hex(4)}")
+    return Imported(provenance=found)
 
 
-def _has_shell(rootfs: Path) -> bool:
-    shell = ImageView(scan(rootfs, excludes=Excludes([]))).find_file(b"bin/sh")
-    return shell is not None and bool(shell.mode & 0o111)
+@contextlib.contextmanager
+def _explained(catalog: Catalog, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (UnpackFailed, CopyFailed) as exc:
+        # Which file did not fit is of no interest.
+        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _FULL:
+            raise ImportFailed(name, catalog.chroots, exc.__cause__) from exc
+        raise
+    except OSError as exc:
+        place = Path(os.fsdecode(exc.filename)) if exc.filename and exc.errno not in _FULL else catalog.chroots
+        raise ImportFailed(name, place, exc) from exc
+
+
+def has_shell(rootfs: Path) -> bool:
+    """Whether /bin/sh is an executable file, links followed within the tree."""
+    with Rootfs(rootfs) as root:
+        path = _SHELL
+        for _ in range(_MAX_LINKS):
+            head, _, name = path.rpartition(b"/")
+            try:
+                directory = root.find_directory(head)
+            except UnsafePath:
+                return False
+            status = None if directory is None or name in (b"", b".", b"..") else find_status(directory, name)
+            if directory is None or status is None:
+                return False
+            if not stat.S_ISLNK(status.st_mode):
+                return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
+            target = os.readlink(name, dir_fd=directory.fd)
+            path = _clean(target if target.startswith(b"/") else directory.child(target))
+    return False
+
+
+def _clean(path: bytes) -> bytes:
+    return b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
 
 
 def update_resolv_conf(rootfs: Path, host: Path) -> bool:

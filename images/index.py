@@ -58,6 +58,8 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     entries: tuple[Entry, ...]
     segments: tuple[SegmentRecord, ...]
+    inputs: bytes = b""
+    """A digest of what the build was made of besides the tree; empty when that is not known."""
 
     def by_path(self) -> dict[bytes, Entry]:
         return {entry.path: entry for entry in self.entries}

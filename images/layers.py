@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from images.decompress import LayerStream, MalformedCompression
 from images.errors import Error
 from images.pax import MalformedTar
 from images.rootfs import MAX_PATH, UnsafePath, show
 from images.tar import Entry, Kind, Reader
+from images.window import open_window
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -29,11 +30,19 @@ class MalformedLayer(Error):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A blob on disk, and the digest that its uncompressed bytes must have."""
+    """A blob on disk, and the digest that its uncompressed bytes must have.
+
+    It is `size` bytes of the file from `offset` on; None for all.
+    """
 
     digest: str
     diff_id: str
     path: Path
+    offset: int = 0
+    size: int | None = None
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb") if self.size is None else open_window(self.path, self.offset, self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +83,21 @@ class Tree(Protocol):
     def apply(self, plan: Iterator[Operation], *, first: bool) -> None: ...
 
 
-def unpack_layer(layer: Layer, tree: Tree, *, first: bool, stopped: Callable[[], bool]) -> None:
+def unpack_layer(
+    layer: Layer,
+    tree: Tree,
+    *,
+    first: bool,
+    stopped: Callable[[], bool],
+    advanced: Callable[[int], None] | None = None,
+) -> None:
     """Apply one layer and check its diffID; `first`: there is none below it. Blocks; `stopped` ends it with Interrupted.
 
-    Raises MalformedLayer, UnsafePath, UnpackFailed.
+    `advanced` is told the bytes of the blob read so far. Raises MalformedLayer, UnsafePath, UnpackFailed.
     """
     algorithm = layer.diff_id.partition(":")[0]
     try:
-        with LayerStream(layer.path, algorithm=algorithm, stopped=stopped) as stream:
+        with LayerStream(layer.open, algorithm=algorithm, stopped=stopped, advanced=advanced) as stream:
             chunks = iter(stream)
             tree.apply(plan_layer(Reader(chunks)), first=first)
             # The diffID covers what stands after the archive's end, too.
@@ -94,12 +110,15 @@ def unpack_layer(layer: Layer, tree: Tree, *, first: bool, stopped: Callable[[],
         raise MalformedLayer(layer.digest, f"its contents have the digest {digest}, the image says {layer.diff_id}")
 
 
-def plan_layer(reader: Reader) -> Iterator[Operation]:
-    """One operation for each entry; raises MalformedTar, and UnsafePath for a name that no image may have."""
+def plan_layer(reader: Reader, *, whiteouts: bool = True) -> Iterator[Operation]:
+    """One operation for each entry; raises MalformedTar, and UnsafePath for a name that no image may have.
+
+    Without `whiteouts` it is the tar of a whole tree, in which `.wh.x` is a name like any other.
+    """
     for entry in reader:
         parts = _split(entry.name)
         path = b"/".join(parts)
-        if _WHITEOUT in path:
+        if whiteouts and _WHITEOUT in path:
             if any(part.startswith(_META) and part != _OPAQUE for part in parts):
                 continue
             operation = _plan_whiteout(path)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from images.attributes import hint_for
 from images.errors import Error
 
 
@@ -37,7 +38,9 @@ def exclusive(path: Path, *, holder: str) -> Iterator[Lock]:
     """
     descriptor = _take(path, fcntl.LOCK_EX)
     try:
-        os.pwrite(descriptor, f"{os.getpid()} {holder}\n".encode(), 0)
+        # On a full disk the lock holds all the same, and others are told that somebody has it.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, f"{os.getpid()} {holder}\n".encode(), 0)
         yield Lock(path=path, descriptor=descriptor)
     finally:
         os.ftruncate(descriptor, 0)
@@ -59,7 +62,7 @@ def _take(path: Path, kind: int) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise Error(f"cannot open the lock {path}: {exc.strerror}") from exc
+            raise Error(f"cannot open the lock {path}: {exc.strerror}", hint=hint_for(exc)) from exc
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:

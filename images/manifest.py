@@ -99,6 +99,7 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
     size: int
     platform: PlatformRecord | None = None
     urls: tuple[str, ...] = ()
+    annotations: dict[str, str] | None = None
 
     @property
     def is_foreign(self) -> bool:

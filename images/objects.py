@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class ObjectStore:
             return self.path(digest).stat().st_size == size
         except FileNotFoundError:
             return False
+
+    def objects(self) -> Iterator[tuple[str, Path]]:
+        """Every object: its digest and where it lies."""
+        for path in sorted(self.root.glob("*/??/*")):
+            yield f"{path.parent.parent.name}:{path.name}", path
 
     def add(self, chunks: Iterable[bytes]) -> StoredObject:
         """Write, fsync, then rename to its name; an object that is there already is left alone."""

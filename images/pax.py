@@ -5,7 +5,7 @@ from functools import lru_cache
 from images.errors import Error
 
 MAX_EXTENSION = 1 << 20
-"""Bytes of one pax header, long name or sparse map; a hostile archive could otherwise fill the memory."""
+"""Bytes of an entry's pax headers, long name or sparse map; a hostile archive could otherwise fill the memory."""
 _MAX_INTEGER = (1 << 63) - 1
 
 Records = dict[bytes, bytes]

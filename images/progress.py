@@ -45,6 +45,39 @@ class LayerUnpacking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAdvanced:
+    """`done` of `size` bytes of a layer's blob are unpacked."""
+
+    digest: str
+    size: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveUnpacking:
+    """A root file system in one file goes into the tree."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveAdvanced:
+    """`done` of `size` bytes of a file, or of what an engine sends, are read; None if nobody knows how many there are."""
+
+    name: str
+    size: int | None
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A registry wants fewer requests; the next one goes out after so many seconds."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeCopying:
     path: Path
 
@@ -57,5 +90,18 @@ class XattrSkipped:
     path: str
 
 
-Event = Started | BlobAdvanced | BlobCopied | ConfigCopied | ManifestWritten | LayerUnpacking | TreeCopying | XattrSkipped
+Event = (
+    Started
+    | BlobAdvanced
+    | BlobCopied
+    | ConfigCopied
+    | ManifestWritten
+    | LayerUnpacking
+    | LayerAdvanced
+    | ArchiveUnpacking
+    | ArchiveAdvanced
+    | Waiting
+    | TreeCopying
+    | XattrSkipped
+)
 Progress = Callable[[Event], None]

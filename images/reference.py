@@ -20,13 +20,28 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = re.compile(rf"(?P<name>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
 _HINT = "write docker://[HOST[:PORT]/]NAME[:TAG|@DIGEST], for example docker://registry.example.org/hpc/rocky:9"
 
 
+def hide_login(text: str) -> str:
+    """A text as an error may print it: what could be user name and password before an `@` is left out."""
+    scheme = match[0] if (match := _SCHEME.match(text)) else ""
+    before, at, after = text[len(scheme) :].rpartition("@")
+    if not at or (_is_digest_like(after) and "@" not in before):
+        return text
+    return f"{scheme}***@{after}"
+
+
+def _is_digest_like(text: str) -> bool:
+    return text.partition(":")[0] in _HEX_LENGTHS
+
+
 class InvalidReference(Error):
     def __init__(self, text: str, reason: str) -> None:
+        text = hide_login(text)
         super().__init__(f"{text!r} is not an image reference: {reason}", hint=_HINT)
         self.text = text
         self.reason = reason
@@ -61,8 +76,13 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> "Reference":
         """Parse what follows `docker://`; raises InvalidReference."""
-        rest, at, digest_text = text.partition("@")
+        rest, at, digest_text = text.rpartition("@") if "@" in text else (text, "", "")
         digest = None
+        if at and (not _is_digest_like(digest_text) or "@" in rest):
+            reason = (
+                "user name and password belong into --username and --password" if ":" in rest else "after @ stands a digest"
+            )
+            raise InvalidReference(text, reason)
         if at:
             try:
                 digest = parse_digest(digest_text)

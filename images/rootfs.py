@@ -7,19 +7,23 @@ openat with O_NOFOLLOW, so a link is never followed by the kernel, only by `Root
 import errno
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from images.errors import Error
+from images.mounts import find_mounts
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS = 40
 """Links followed for one path, as the kernel's limit (path_resolution(7))."""
 MAX_PATH = 4096 - 512
 """Longest path below the root; leaves room for where the tree itself stands (PATH_MAX is 4096)."""
+MAX_DEPTH = 512
+"""Directories that one may lie in another; each of them is open for a moment, and tools that walk a tree have stacks."""
 _MAX_OPEN = 192
-"""Directories kept open between operations; well below the usual limit of 1024 descriptors."""
+"""Directories kept open between operations; with MAX_DEPTH well below the usual limit of 1024 descriptors."""
 
 
 def show(path: bytes) -> str:
@@ -96,6 +100,8 @@ class Rootfs:
         if (found := self._resolved.get(path)) is not None:
             return found
         current, pending = self._nearest(path)
+        if len(pending) > MAX_DEPTH:
+            raise UnsafePath(path, f"lies below more than {MAX_DEPTH} directories")
         links, lexical, link = 0, len(pending), ""
         while pending:
             # What a link's target names must exist; only what the entry itself names may be made.
@@ -124,6 +130,8 @@ class Rootfs:
                 following = self._make(current, name)
                 made.append(following.path)
             current = following
+            if current.path.count(b"/") >= MAX_DEPTH:
+                raise UnsafePath(path, f"lies below more than {MAX_DEPTH} directories")
         if len(current.path) > MAX_PATH:
             raise UnsafePath(path, "has too long a path")
         self._resolved[path] = current
@@ -173,6 +181,26 @@ class Rootfs:
         self._open[directory.path] = directory
         return directory
 
+    def visit(self, paths: Iterable[bytes]) -> Iterator[Directory]:
+        """Those of these directories that are there, each open until the next; a path with a link in it is not there."""
+        opened = [self.root]
+        try:
+            for path in sorted(paths, key=lambda path: path.split(b"/")):
+                while not _within(path, opened[-1].path):
+                    os.close(opened.pop().fd)
+                try:
+                    for name in path[len(opened[-1].path) :].strip(b"/").split(b"/") if path != opened[-1].path else ():
+                        fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=opened[-1].fd)
+                        opened.append(Directory(fd=fd, path=opened[-1].child(name)))
+                except OSError as exc:
+                    if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    continue
+                yield opened[-1]
+        finally:
+            for directory in opened[1:]:
+                os.close(directory.fd)
+
     def remove(self, directory: Directory, name: bytes, status: os.stat_result) -> None:
         """Remove an entry of any type, with all below it; `status` is its lstat."""
         if stat.S_ISDIR(status.st_mode):
@@ -183,12 +211,32 @@ class Rootfs:
             os.unlink(name, dir_fd=directory.fd)
 
 
+def _within(path: bytes, folder: bytes) -> bool:
+    return not folder or path == folder or path.startswith(folder + b"/")
+
+
 def find_status(directory: Directory, name: bytes) -> os.stat_result | None:
     """lstat of an entry; None if there is none."""
     try:
         return os.lstat(name, dir_fd=directory.fd) if name else os.fstat(directory.fd)
     except FileNotFoundError:
         return None
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all below it, however deep; no link is followed.
+
+    Raises OSError, EBUSY for a tree in which something is mounted: that is not ours to empty.
+    """
+    mounts = find_mounts(path.resolve())
+    if mounts:
+        place = os.fsdecode(min(mounts))
+        raise OSError(errno.EBUSY, "something is mounted in it", str(path / place))
+    parent = os.open(path.parent, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+    try:
+        _remove_tree(parent, os.fsencode(path.name))
+    finally:
+        os.close(parent)
 
 
 def _remove_tree(parent: int, top: bytes) -> None:

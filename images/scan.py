@@ -1,44 +1,70 @@
 """Walk a root file system: every entry with lstat, in path order."""
 
+import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 
+from images.errors import Error
 from images.excludes import Excludes
 from images.index import Entry
 
 NO_ENTRIES: Mapping[bytes, Entry] = {}
 
 
+class TooDeep(Error):
+    def __init__(self, folder: bytes) -> None:
+        super().__init__(
+            f"the tree is too deep: a path of {len(folder)} bytes that begins with {os.fsdecode(folder[:80])!r}",
+            hint="remove the folders, or name one of them in the image's /etc/warewulf/excludes",
+        )
+
+
 def scan(rootfs: Path, *, excludes: Excludes, previous: Mapping[bytes, Entry] = NO_ENTRIES) -> list[Entry]:
     """All entries of the tree, sorted by path.
 
-    An entry that stat finds as `previous` has it keeps its known xattrs and digest. Excluded directories and what lies below a
-    mount point are left out; the mount point itself stays, as the empty directory that it is in the image.
+    An entry that stat finds as `previous` has it is the same object, with its known xattrs and digest. Excluded directories and
+    what lies below a mount point are left out; the mount point itself stays, as the empty directory that it is in the image.
+    `previous` must be in path order. Raises TooDeep.
     """
     root = os.fsencode(rootfs)
     top = os.lstat(root)
-    entries = [_entry(b".", root, top, previous)]
-    entries += [_entry(path, full, info, previous) for path, full, info in _walk(root, b"", top.st_dev, excludes)]
-    entries.sort(key=lambda entry: entry.path)
+    entries = [_entry(b".", root, top, previous.get(b"."))]
+    try:
+        entries += _walk(root, top.st_dev, excludes, previous)
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            raise TooDeep(os.fsencode(exc.filename)) from exc
+        raise
+    if len(entries) == len(previous) and all(previous.get(entry.path) is entry for entry in entries):
+        return list(previous.values())
+    entries.sort(key=attrgetter("path"))
     return entries
 
 
-def _walk(folder: bytes, below: bytes, device: int, excludes: Excludes) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
-    with os.scandir(folder) as found:
-        for item in found:
-            path = below + item.name
-            if excludes.match(path):
-                continue
-            info = item.stat(follow_symlinks=False)
-            yield path, item.path, info
-            if stat.S_ISDIR(info.st_mode) and info.st_dev == device:
-                yield from _walk(item.path, path + b"/", device, excludes)
+def _walk(root: bytes, device: int, excludes: Excludes, previous: Mapping[bytes, Entry]) -> list[Entry]:
+    """Everything below the root, in no order; this loop is what "is it current?" costs."""
+    found: list[Entry] = []
+    excluded = None if excludes.empty else excludes.match
+    known, is_directory = previous.get, stat.S_ISDIR
+    pending = [b""]
+    while pending:
+        below = pending.pop()
+        with os.scandir(root + b"/" + below) as items:
+            for item in items:
+                path = below + item.name
+                if excluded is not None and excluded(path):
+                    continue
+                info = item.stat(follow_symlinks=False)
+                found.append(_entry(path, item.path, info, known(path)))
+                if is_directory(info.st_mode) and info.st_dev == device:
+                    pending.append(path + b"/")
+    return found
 
 
-def _entry(path: bytes, full: bytes, info: os.stat_result, previous: Mapping[bytes, Entry]) -> Entry:
-    known = previous.get(path)
+def _entry(path: bytes, full: bytes, info: os.stat_result, known: Entry | None) -> Entry:
     if known is not None and _unchanged(known, info):
         return known
     is_device = stat.S_ISBLK(info.st_mode) or stat.S_ISCHR(info.st_mode)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ ALWAYS_EMPTY = frozenset({b"var/log/lastlog", b"var/log/faillog"})
 
 
 class ChangedWhileRead(Error):
-    """A file changed size while it was being archived."""
+    """A file was written to between the scan and the end of its archiving."""
 
     def __init__(self, path: bytes) -> None:
         super().__init__(
@@ -94,11 +95,14 @@ def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterato
     for file in own:
         entry, content = cpio.file_entry(file.path, file.content, mode=file.mode)
         yield cpio.header(entry) + content + cpio.padding(len(content))
+    links = Counter(e.inode for e in entries if e.nlink > 1)
+    numbers = {inode: number for number, inode in enumerate(links, start=1)}
     for e in entries:
         if e.is_symlink:
+            # The kernel makes no hard links between symbolic links: each name is a link of its own on the node.
             yield _head(e, size=len(e.target)) + e.target + cpio.padding(len(e.target))
         elif not e.is_directory:
-            yield _head(e)
+            yield _head(e, number=numbers.get(e.inode, 0), nlink=links.get(e.inode, 1))
     yield cpio.TRAILER
 
 
@@ -133,13 +137,16 @@ def _archive_group(rootfs: Path, group: Sequence[Entry], number: int, digests: d
 def _content(rootfs: Path, entry: Entry, size: int) -> Iterator[bytes]:
     if size == 0:
         return
-    descriptor = os.open(os.path.join(os.fsencode(rootfs), entry.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # O_NONBLOCK: whoever put a FIFO in the file's place meanwhile must not stop the build.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(os.path.join(os.fsencode(rootfs), entry.path), flags)
     try:
         left = size
         while left and (chunk := os.read(descriptor, min(READ_SIZE, left))):
             left -= len(chunk)
             yield chunk
-        if left or os.fstat(descriptor).st_size != entry.size:
+        after = os.fstat(descriptor)
+        if left or (after.st_size, after.st_mtime_ns) != (entry.size, entry.mtime_ns):
             raise ChangedWhileRead(entry.path)
     finally:
         os.close(descriptor)
@@ -148,7 +155,8 @@ def _content(rootfs: Path, entry: Entry, size: int) -> Iterator[bytes]:
 def _head(entry: Entry, *, size: int = 0, number: int = 0, nlink: int = 1) -> bytes:
     return cpio.header(
         cpio.Entry(
-            path=entry.path,
+            # At the top of an archive this name is its end.
+            path=b"./" + entry.path if entry.path == cpio.END else entry.path,
             mode=entry.mode,
             uid=entry.uid,
             gid=entry.gid,

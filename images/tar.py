@@ -135,6 +135,11 @@ class Reader:
         self._padding = 0
         self._entry: Entry | None = None
 
+    @property
+    def offset(self) -> int:
+        """Bytes of the archive read: right after an entry came, where its stored contents begin."""
+        return self._blocks.offset
+
     def __iter__(self) -> Iterator[Entry]:
         while True:
             start = self._finish()
@@ -175,6 +180,7 @@ class Reader:
     def _next_entry(self) -> Entry | None:
         records = self._globals
         long = _NO_LONG_NAMES
+        extended = 0
         while True:
             block = self._blocks.take(BLOCK)
             # An archive without the two zero blocks at its end is read as GNU tar reads it.
@@ -190,7 +196,11 @@ class Reader:
                 return self._make_entry(block, fields, records, long)
             match fields[7]:
                 case b"x" | b"X":
-                    records = records | pax.parse_records(self._extension(fields[4]))
+                    extension = self._extension(fields[4])
+                    extended += len(extension)
+                    if extended > MAX_EXTENSION:
+                        raise Malformed(f"extension headers of more than {MAX_EXTENSION} bytes for one entry")
+                    records = records | pax.parse_records(extension)
                 case b"g":
                     parsed = pax.parse_records(self._extension(fields[4]))
                     known = {key: parsed[key] for key in _GLOBAL_KEYS if key in parsed}

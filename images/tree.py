@@ -67,15 +67,9 @@ class Tree:
     def finish(self) -> None:
         """Give the directories their times."""
         self._root.forget()
-        for path in sorted(self._times):
-            self._root.settle()
-            try:
-                directory = self._root.find_directory(path)
-            except UnsafePath:
-                continue
-            # Where a directory was replaced by a link, the path may still lead to some other one.
-            if directory is not None and directory.path == path:
-                os.utime(directory.fd, ns=(self._times[path], self._times[path]))
+        for directory in self._root.visit(self._times):
+            time = self._times[directory.path]
+            os.utime(directory.fd, ns=(time, time))
 
     def _parent(self, path: bytes, mtime_ns: int) -> tuple[Directory, bytes]:
         """The directory that an entry goes into, made if missing, and the entry's name."""

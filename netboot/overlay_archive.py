@@ -16,7 +16,12 @@ from netboot.overlay import Item
 
 
 def archive(items: Mapping[bytes, Item], image: ImageView) -> bytes:
-    """The archive, uncompressed, with its trailer; parents come before what lies in them. Raises OverlayError."""
+    """The archive, uncompressed, with its trailer. Raises OverlayError."""
+    return cpio.archive(place(items, image))
+
+
+def place(items: Mapping[bytes, Item], image: ImageView) -> list[tuple[cpio.Entry, bytes]]:
+    """What to put where, with its contents; parents come before what lies in them. Raises OverlayError."""
     placed = {_place(path, items, image): item for path, item in items.items()}
     entries: dict[bytes, list[tuple[cpio.Entry, bytes]]] = {}
     for path, item in sorted(placed.items()):
@@ -24,7 +29,7 @@ def archive(items: Mapping[bytes, Item], image: ImageView) -> bytes:
             if parent not in entries and parent not in placed and image.find(parent) is None:
                 entries[parent] = [_entry(parent, Item(path=parent, mode=stat.S_IFDIR | 0o755, mtime=item.mtime))]
         entries[path] = list(_emit(path, item, image))
-    return cpio.archive([pair for path in sorted(entries) for pair in entries[path]])
+    return [pair for path in sorted(entries) for pair in entries[path]]
 
 
 def _place(path: bytes, items: Mapping[bytes, Item], image: ImageView) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["registries"]
+pytest_plugins = ["registries", "artefacts"]
 IN_CI = os.environ.get("BOOTSVC_CI") == "1"
 
 

@@ -68,6 +68,7 @@ class Stages:
     async def _stage(self, request: web.Request) -> web.StreamResponse:
         """`/{stage}/{wwid}`, `/{stage}?wwid=` and `/provision/{wwid}?stage=`."""
         stage = self._which(request)
+        _check_compress(request, stage)
         hwaddr = _hwaddr(request)
         node = self._registry().by_hwaddr(hwaddr)
         if stage is Stage.IPXE:
@@ -121,7 +122,9 @@ class Stages:
 
     async def _image(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         generation = self._artifacts.generation(node)
-        response = await self._send(request, self._artifacts.image(generation), cache_control="no-cache")
+        gzip = _wants_gzip(request)
+        artifact = await self._artifacts.gzip_image(generation) if gzip else self._artifacts.image(generation)
+        response = await self._send(request, artifact, cache_control="no-cache")
         self._event(request, hwaddr, node, Stage.IMAGE.value, generation.manifest.image)
         return response
 
@@ -130,7 +133,8 @@ class Stages:
         pinned = request.query.get("generation")
         generation = self._find(pinned) if pinned else self._artifacts.generation(node)
         artifact = await self._artifacts.overlay(node, stage, generation)
-        response = await self._send(request, artifact, cache_control="no-cache")
+        # Overlays are gzip in any case.
+        response = await self._send(request, artifact.unpadded if _wants_gzip(request) else artifact, cache_control="no-cache")
         self._event(request, hwaddr, node, f"{stage.value} overlay", f"__{stage.name}__.img")
         return response
 
@@ -210,6 +214,17 @@ class Stages:
     def _event(self, request: web.Request, hwaddr: str, node: Node, stage: str, sent: str, size: int = 0) -> None:
         log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), hwaddr, node.id, sent, request.remote)
         self._record(BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, ipaddr=_peer(request), when=time.time()))
+
+
+def _check_compress(request: web.Request, stage: Stage) -> None:
+    """`compress=gz` of Warewulf's clients, for what is an archive; anything else is not there, and nothing is sent."""
+    word = request.query.get("compress", "")
+    if word and (not _wants_gzip(request) or stage in (Stage.IPXE, Stage.KERNEL)):
+        raise web.HTTPNotFound(text=f"there is no {stage.value} with compress={word!r}\n")
+
+
+def _wants_gzip(request: web.Request) -> bool:
+    return request.query.get("compress") == "gz"
 
 
 def _hwaddr(request: web.Request) -> str:

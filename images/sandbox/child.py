@@ -5,6 +5,7 @@ and tidies up, also when its parent was killed. Started by path and without site
 """
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -17,6 +18,11 @@ from images.sandbox import mountpoints, namespaces
 from images.sandbox.init import Fields, report_failure
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
+HINTS = {
+    errno.ENOSPC: "free some space on the file system of the images",
+    errno.EDQUOT: "free some space on the file system of the images",
+    errno.EROFS: "an image on a read-only file system can be opened read-only: create the file `readonly` beside its rootfs",
+}
 
 
 def main() -> None:
@@ -31,19 +37,21 @@ def main() -> None:
         rootfs, operations = _parse(plan)
     except ValueError:
         os._exit(1)  # our parent died before it had written all of it
-    points = [(str(fields["path"]), bool(fields["directory"])) for name, fields in operations if name == "MakeMountPoint"]
+    wanted = [fields for name, fields in operations if name == "MakeMountPoint"]
+    points = [(str(fields["path"]), bool(fields["directory"]), str(fields["source"])) for fields in wanted]
     inner = [step for step in operations if step[0] != "MakeMountPoint"]
-    failure = None
+    failure, hint = None, None
     try:
         mountpoints.create(rootfs, points)
         status = _supervise(inner, lifeline, report, lock)
     except OSError as exc:
         failure = f"cannot prepare {rootfs}: {exc.strerror}" + (f": {exc.filename}" if exc.filename else "")
+        hint = HINTS.get(exc.errno or 0, "look at the file system of the images")
     finally:
         with contextlib.suppress(OSError):  # our parent tries again and says why, or the next command does
             mountpoints.remove(rootfs)
     if failure is not None:
-        report_failure(report, failure, 1, "an image on a read-only file system can be opened read-only")
+        report_failure(report, failure, 1, hint)
     os._exit(status)
 
 

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import NoReturn
 
-from images.sandbox import mountpoints, namespaces
+from images.sandbox import mountpoints, namespaces, remount, union
 from images.sandbox.namespaces import MountFlag, Namespace
 
 Fields = dict[str, object]
@@ -85,6 +85,7 @@ def _set_up(operations: list[tuple[str, Fields]], report: int) -> None:
         "MakeDirectory": (_make_directory, "make the directory {path}"),
         "MakeFile": (_make_file, "make the file {path}"),
         "MakeLink": (_make_link, "make the link {path}"),
+        "CopyFile": (setup.copy, "copy {source} to {path}"),
         "LeaveHost": (setup.leave_host, "unmount the host's tree"),
         "DropCapability": (namespaces.drop_capability, "drop capability {capability}"),
     }
@@ -122,13 +123,15 @@ class _Setup:
         self._host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._pivoted = False
 
-    def enter_root(self, rootfs: str, readonly: bool, extra: list[mountpoints.Point]) -> None:
-        if extra:
-            rootfs = _overlay(rootfs, extra)
+    def enter_root(
+        self, rootfs: str, readonly: bool, extra: list[mountpoints.Point], on_top: list[union.TopFields] | None
+    ) -> None:
+        if extra or on_top is not None:
+            rootfs = union.mount_union(rootfs, extra, on_top)
         else:
             namespaces.mount(rootfs, rootfs, flags=MountFlag.BIND | MountFlag.RECURSIVE)
             if readonly:
-                namespaces.set_read_only(rootfs)
+                _set_read_only(rootfs)
         os.chdir(rootfs)
         try:
             # The old root then lies on top of the new one (pivot_root(2), `pivot_root(".", ".")`).
@@ -145,7 +148,11 @@ class _Setup:
         origin = source if inside else source.lstrip("/") or "."
         namespaces.mount(origin, target, flags=MountFlag.BIND | MountFlag.RECURSIVE)
         if readonly:
-            namespaces.set_read_only(target)
+            _set_read_only(target)
+
+    def copy(self, source: str, path: str) -> None:
+        os.fchdir(self._host)
+        mountpoints.make_file(path, None, source.lstrip("/"))
 
     def leave_host(self) -> None:
         if self._pivoted:
@@ -155,22 +162,13 @@ class _Setup:
         os.close(self._host)
 
 
-def _overlay(rootfs: str, extra: list[mountpoints.Point]) -> str:
-    """A read-only union of the image and, below it, the mount points that it lacks."""
-    os.chdir(rootfs)
-    namespaces.mount("tmpfs", rootfs, fstype="tmpfs", data="mode=700")
-    for name in ("image", "extra", "root"):
-        os.mkdir(f"{rootfs}/{name}")
-    # The working directory is still the image, under the new tmpfs; that one must not come along.
-    namespaces.mount(".", f"{rootfs}/image", flags=MountFlag.BIND)
-    os.chdir(rootfs)
-    for path, directory in extra:
-        os.makedirs(f"extra/{path}" if directory else os.path.dirname(f"extra/{path}"), exist_ok=True)
-        if not directory:
-            _make_file(f"extra/{path}", "", 0o644)
-    # Relative, so that no character of the image's name needs an escape in overlayfs's options.
-    namespaces.mount("overlay", "root", fstype="overlay", data="lowerdir=image:extra")
-    return f"{rootfs}/root"
+def _set_read_only(target: str) -> None:
+    try:
+        namespaces.set_read_only(target)
+    except OSError as exc:
+        if exc.errno != errno.ENOSYS:
+            raise
+        remount.set_read_only(target)
 
 
 def _mount(fstype: str, target: str, flags: int, data: str) -> None:

@@ -11,8 +11,11 @@ import os
 import stat
 from collections.abc import Iterator
 
-Point = tuple[str, bool]
-"""Path below the rootfs without links in it, and whether it is a directory."""
+Point = tuple[str, bool, str]
+"""Path below the rootfs without links in it, whether it is a directory, and the host's file that it is a copy of, or ""."""
+
+Identity = list[int]
+"""What changes with a file, whoever changes it and how: inode, size, mtime and ctime in ns."""
 
 
 def record_path(rootfs: str) -> str:
@@ -25,18 +28,38 @@ def create(rootfs: str, points: list[Point]) -> None:
     missing = _missing(rootfs, points)
     if not missing:
         return
-    made = {path for path, _ in missing}
+    made = {path for path, _, _ in missing}
     parents = sorted({os.path.dirname(path) for path in made} - made)
     before = {path: _mtime(rootfs, path) for path in parents}
-    _write(rootfs, missing, before, {})
-    for path, directory in missing:
+    copies: dict[str, Identity | None] = {path: None for path, _, source in missing if source}
+    record: dict[str, object] = {"points": missing, "before": before, "after": {}, "copies": copies}
+    _write(rootfs, record)
+    for path, directory, source in missing:
         with _parent(rootfs, path) as parent:
             name = os.path.basename(path)
             if directory:
                 os.mkdir(name, 0o755, dir_fd=parent)
             else:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
-    _write(rootfs, missing, before, {path: _mtime(rootfs, path) for path in parents})
+                make_file(name, parent, source)
+                if source:
+                    copies[path] = _identity(name, parent)
+    _write(rootfs, record | {"after": {path: _mtime(rootfs, path) for path in parents}})
+
+
+def make_file(path: str, parent: int | None, source: str) -> None:
+    """Empty, or a copy of `source` with its mode, owner and mtime; nothing may be there yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if source else 0o644, dir_fd=parent)
+    with open(descriptor, "wb") as copy:
+        if not source:
+            return
+        with open(source, "rb") as original:
+            while piece := original.read(1 << 20):
+                copy.write(piece)
+            status = os.fstat(original.fileno())
+        copy.flush()
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+        os.utime(descriptor, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def remove(rootfs: str) -> None:
@@ -53,16 +76,21 @@ def remove(rootfs: str) -> None:
     except FileNotFoundError:
         return
     try:
-        points, before, after = noted["points"], noted["before"], noted["after"]
+        points, before, after, copies = noted["points"], noted["before"], noted["after"], noted["copies"]
     except (TypeError, KeyError) as exc:
         raise ValueError("it is not a record of mount points") from exc
-    restore = {path: mtime for path, mtime in before.items() if after.get(path) in (None, _mtime(rootfs, path))}
-    for path, directory in reversed(points):
+    restore = noted.get("restore")
+    if restore is None:
+        restore = {path: mtime for path, mtime in before.items() if after.get(path) in (None, _mtime(rootfs, path))}
+        # For whoever goes on when we are killed: once the first point has gone, the times do not tell any more.
+        with contextlib.suppress(OSError):
+            _write(rootfs, noted | {"restore": restore}, sync=False)
+    for path, directory, source in reversed(points):
         with contextlib.suppress(OSError), _parent(rootfs, path) as parent:
             name = os.path.basename(path)
             if directory:
                 os.rmdir(name, dir_fd=parent)
-            elif _is_untouched(name, parent):
+            elif copies.get(path) in (None, _identity(name, parent)) if source else _is_empty(name, parent):
                 os.unlink(name, dir_fd=parent)
     for path, mtime in restore.items():
         with contextlib.suppress(OSError), _directory(rootfs, path) as descriptor:
@@ -72,23 +100,24 @@ def remove(rootfs: str) -> None:
 
 def _missing(rootfs: str, points: list[Point]) -> list[Point]:
     """Each entry to make, parents before what is in them."""
-    entries: dict[str, bool] = {}
-    for path, directory in points:
+    entries: dict[str, Point] = {}
+    for path, directory, source in points:
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             step = "/".join(parts[:depth])
             if not os.path.lexists(os.path.join(rootfs, step)):
-                entries.setdefault(step, directory or depth < len(parts))
-    return list(entries.items())
+                entries.setdefault(step, (step, True, "") if depth < len(parts) else (step, directory, source))
+    return list(entries.values())
 
 
-def _write(rootfs: str, points: list[Point], before: dict[str, int | None], after: dict[str, int | None]) -> None:
+def _write(rootfs: str, content: dict[str, object], *, sync: bool = True) -> None:
     """Whole and on disk before anything is made: even a power cut leaves a record of what may lie in the image."""
     record = record_path(rootfs)
     with open(record + ".new", "w") as file:
-        json.dump({"points": points, "before": before, "after": after}, file)
-        file.flush()
-        os.fsync(file.fileno())
+        json.dump(content, file)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     os.rename(record + ".new", record)
 
 
@@ -98,9 +127,14 @@ def _mtime(rootfs: str, path: str) -> int | None:
     return None
 
 
-def _is_untouched(name: str, parent: int) -> bool:
+def _is_empty(name: str, parent: int) -> bool:
     found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     return stat.S_ISREG(found.st_mode) and found.st_size == 0
+
+
+def _identity(name: str, parent: int) -> Identity:
+    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 @contextlib.contextmanager

@@ -39,10 +39,14 @@ class MountFlag(IntFlag):
     NO_SUID = 2
     NO_DEV = 4
     NO_EXEC = 8
+    REMOUNT = 32
+    NO_ATIME = 1024
+    NO_DIR_ATIME = 2048
     BIND = 4096
     MOVE = 8192
     RECURSIVE = 16384
     PRIVATE = 1 << 18
+    REL_ATIME = 1 << 21
 
 
 class Capability(IntEnum):

@@ -10,10 +10,14 @@ from images.sandbox.namespaces import Capability, MountFlag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeMountPoint:
-    """An empty file or directory in the image, there only as long as the command runs; `path` is below the rootfs."""
+    """An empty file or directory in the image, there only as long as the command runs; `path` is below the rootfs.
+
+    With a source it is a copy of that file of the host, and stays if the command changes it.
+    """
 
     path: str
     directory: bool
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +26,31 @@ class SetHostname:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopEntry:
+    """A directory, link or file to show on top of an image; `path` is below the rootfs and has no link in it.
+
+    `content` is a link's target too, its bytes as Latin-1; `mtime` is in seconds.
+    """
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnterRoot:
-    """Make the rootfs the root, its mounts private; what a read-only image lacks (`extra`) is shown by an overlay below it."""
+    """Make the rootfs the root, its mounts private; what a read-only image lacks (`extra`) is shown by an overlay below it.
+
+    With `on_top` the image is not written to either: these entries hide its own, and what is written is thrown away.
+    """
 
     rootfs: str
     readonly: bool
-    extra: tuple[tuple[str, bool], ...]
+    extra: tuple[tuple[str, bool, str], ...] = ()
+    on_top: tuple[TopEntry, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +91,14 @@ class MakeLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFile:
+    """Copy a file of the host with its mode, owner and times; `path` is in a file system of the sandbox's own."""
+
+    source: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveHost:
     """Unmount the host's tree, which bind mounts were taken from until now."""
 
@@ -95,6 +126,7 @@ Operation = (
     | MakeDirectory
     | MakeFile
     | MakeLink
+    | CopyFile
     | LeaveHost
     | DropCapability
     | Execute

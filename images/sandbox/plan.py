@@ -1,15 +1,18 @@
 """A sandbox request → the list of operations that set it up. Looks at the image and the host, changes nothing."""
 
-import shlex
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from images.errors import Error
+from images.sandbox.bind import Bind, BindMode
+from images.sandbox.environment import environment
 from images.sandbox.namespaces import Capability, MountFlag
 from images.sandbox.operations import (
     BindMount,
+    CopyFile,
     DropCapability,
     EnterRoot,
     Execute,
@@ -21,10 +24,10 @@ from images.sandbox.operations import (
     Mount,
     Operation,
     SetHostname,
+    TopEntry,
 )
 from images.sandbox.view import ROOT, Located, SandboxView
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_HOSTNAME = 64
 """__NEW_UTS_LEN: the kernel refuses longer ones."""
 
@@ -39,38 +42,18 @@ DEVICE_LINKS = {
 PLAIN = MountFlag.NO_SUID | MountFlag.NO_DEV
 INERT = PLAIN | MountFlag.NO_EXEC
 
-PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-PASSED_VARIABLES = frozenset(
-    {"TERM", "COLORTERM", "NO_COLOR", "LANG", "LANGUAGE", "TZ", "EDITOR", "VISUAL", "PAGER"}
-    | {"DEBIAN_FRONTEND", "SOURCE_DATE_EPOCH", *PROXIES, *(name.upper() for name in PROXIES)}
-)
-PASSED_PREFIXES = ("LC_", "WW_")
-
 POLICY = "/usr/sbin/policy-rc.d"
-POLICY_SOURCE = "/run/.wwctl/policy-rc.d"
+SCRATCH = "/run/.wwctl"
 POLICY_SCRIPT = "#!/bin/sh\n# A node starts services; an image that is being changed does not.\nexit 101\n"
-
-
-class BindMode(Enum):
-    RW = "rw"
-    RO = "ro"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """A file or directory of the host that the sandbox shows at `target`, with everything mounted below it."""
-
-    source: Path
-    target: PurePosixPath
-    mode: BindMode = BindMode.RW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRequest:
     """A command to run in an image, as root.
 
-    `environment` is the caller's: of it the terminal, language, proxies, `LC_…` and `WW_…` are passed on, for the rest
-    names places and secrets of the host. `lock` is held exclusively while the command runs.
+    `environment` is the caller's: of it the terminal, language, proxies, `LC_…` and `WW_…` are passed on. `prompt` is the
+    shell's PS1. `lock` is held exclusively while the command runs. With `on_top` these entries are shown on top of the image,
+    and whatever the command writes is thrown away.
     """
 
     rootfs: Path
@@ -81,23 +64,8 @@ class SandboxRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     readonly: bool = False
     workdir: PurePosixPath = ROOT
-
-
-def parse_bind(text: str) -> Bind:
-    """`SRC[:DST[:ro|rw]]`, as in Warewulf; DST defaults to SRC, and a relative SRC counts from the working directory."""
-    hint = "write --bind SRC[:DST[:ro]]"
-    source, *rest = text.split(":")
-    if not source or len(rest) > 2 or "" in rest:
-        raise Error(f"{text!r} is not a bind", hint=hint)
-    if len(rest) == 2 and rest[1] not in {mode.value for mode in BindMode}:
-        raise Error(f"{rest[1]!r} in the bind {text!r} is not a mode", hint="use `ro` or `rw`, or leave it out")
-    path = Path(source).absolute()
-    target = PurePosixPath(rest[0] if rest else path)
-    if not target.is_absolute() or ".." in target.parts:
-        raise Error(f"the target {str(target)!r} of the bind {text!r} is not an absolute path", hint=hint)
-    if target == ROOT:
-        raise Error(f"the bind {text!r} would hide the whole image", hint="bind to a directory below /")
-    return Bind(source=path, target=target, mode=BindMode(rest[1]) if len(rest) == 2 else BindMode.RW)
+    prompt: str = ""
+    on_top: tuple[TopEntry, ...] | None = None
 
 
 def plan(request: SandboxRequest, *, terminal: Path | None = None) -> list[Operation]:
@@ -107,25 +75,26 @@ def plan(request: SandboxRequest, *, terminal: Path | None = None) -> list[Opera
         raise Error(f"the image's root {str(request.rootfs)!r} is not a directory", hint="import the image first")
     if not request.argv:
         raise Error(f"no command to run in {request.name!r} was given", hint="name one, such as /bin/sh")
-    planner = _Planner(rootfs)
-    planner.kernel_file_systems(readonly=request.readonly)
+    writable = not request.readonly and request.on_top is None
+    planner = _Planner(rootfs, writable=writable)
+    planner.kernel_file_systems(own_tmp=request.readonly and request.on_top is None)
     planner.devices(terminal)
-    planner.resolver()
+    planner.resolver(unless_in=request.on_top or ())
     planner.no_services()
     for bind in request.binds:
         planner.bind(bind)
-    points = tuple(MakeMountPoint(path=path, directory=directory) for path, directory in planner.points.items())
-    extra = tuple((point.path, point.directory) for point in points) if request.readonly else ()
+    points = tuple(planner.points.values())
+    extra = () if writable else tuple((point.path, point.directory, "") for point in points)
     return [
-        *(points if not request.readonly else ()),
+        *(points if writable else ()),
         SetHostname(name=request.name[:MAX_HOSTNAME]),
-        EnterRoot(rootfs=str(rootfs), readonly=request.readonly, extra=extra),
+        EnterRoot(rootfs=str(rootfs), readonly=request.readonly, extra=extra, on_top=request.on_top),
         *planner.operations,
         LeaveHost(),
         *(DropCapability(capability=capability) for capability in Capability),
         Execute(
             argv=request.argv,
-            environment=_environment(request.name, request.environment),
+            environment=environment(request.name, request.prompt or f"[{request.name}] Warewulf> ", request.environment),
             workdir=str(request.workdir),
         ),
     ]
@@ -134,12 +103,13 @@ def plan(request: SandboxRequest, *, terminal: Path | None = None) -> list[Opera
 class _Planner:
     """Collects the mounts; `points` are those that the image must be given for them."""
 
-    def __init__(self, rootfs: Path) -> None:
+    def __init__(self, rootfs: Path, *, writable: bool) -> None:
         self.operations: list[Operation] = []
-        self.points: dict[str, bool] = {}
+        self.points: dict[str, MakeMountPoint] = {}
         self._view = SandboxView(rootfs)
+        self._writable = writable
 
-    def kernel_file_systems(self, *, readonly: bool) -> None:
+    def kernel_file_systems(self, *, own_tmp: bool) -> None:
         proc = self._mount("proc", "/proc", INERT)
         # Package scripts that call sysctl would change the head node's kernel.
         for name in ("sys", "sysrq-trigger"):
@@ -150,7 +120,7 @@ class _Planner:
         run = self._mount("tmpfs", "/run", PLAIN, "mode=755")
         self.operations.append(MakeDirectory(path=f"{run}/lock", mode=0o1777))
         self._view.make(run / "lock", directory=True)
-        if readonly:
+        if own_tmp:
             self._mount("tmpfs", "/tmp", PLAIN, "mode=1777")
 
     def devices(self, terminal: Path | None) -> None:
@@ -167,17 +137,17 @@ class _Planner:
         self._mount("devpts", "/dev/pts", MountFlag.NO_SUID | MountFlag.NO_EXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
         self._mount("tmpfs", "/dev/shm", PLAIN, "mode=1777")
 
-    def resolver(self) -> None:
+    def resolver(self, *, unless_in: tuple[TopEntry, ...]) -> None:
         """The host's resolver, wherever the image's own resolv.conf leads; a link into /run ends in the fresh one."""
         source = Path("/etc/resolv.conf").resolve()
-        if source.is_file():
+        if source.is_file() and not any(entry.path == "etc/resolv.conf" for entry in unless_in):
             self._bind(source, PurePosixPath("/etc/resolv.conf"), readonly=True)
 
     def no_services(self) -> None:
         """Debian's invoke-rc.d asks this script; systemd's tools heed SYSTEMD_OFFLINE instead."""
         if not self._locate("/usr/sbin/invoke-rc.d").exists or self._locate(POLICY).exists:
             return
-        source = self._locate(POLICY_SOURCE)
+        source = self._locate(f"{SCRATCH}/policy-rc.d")
         self._make(source, directory=False, content=POLICY_SCRIPT, mode=0o755)
         target = self._target(PurePosixPath(POLICY), directory=False)
         self.operations.append(BindMount(source=str(source.path), target=str(target), readonly=True, inside=True))
@@ -185,7 +155,31 @@ class _Planner:
     def bind(self, bind: Bind) -> None:
         if not bind.source.exists():
             raise Error(f"the bind source {str(bind.source)!r} does not exist", hint="check the path, or create it")
-        self._bind(bind.source.resolve(), bind.target, readonly=bind.mode is BindMode.RO)
+        if bind.mode is BindMode.COPY:
+            self._copy(bind.source.resolve(), bind.target)
+        else:
+            self._bind(bind.source.resolve(), bind.target, readonly=bind.mode is BindMode.RO)
+
+    def _copy(self, source: Path, target: PurePosixPath) -> None:
+        """A file that is there already is the image's own, which a copy must not replace."""
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            raise Error(
+                f"{str(source)!r} cannot be copied into the image, for it is not a file", hint="bind it with `ro` instead"
+            )
+        found = self._view.locate(target)
+        if found.exists and not found.is_directory:
+            return
+        if found.backing is not None and found.mount == ROOT and self._writable:
+            path = str(self._target(target, directory=False).relative_to(ROOT))
+            self.points[path] = MakeMountPoint(path=path, directory=False, source=str(source))
+            return
+        # The image must stay as it is, so the copy lies beside it.
+        place = self._locate(f"{SCRATCH}/copy-{len(self.operations)}").path
+        self._make_parents(place)
+        self._view.make(place, directory=False)
+        self.operations.append(CopyFile(source=str(source), path=str(place)))
+        path = str(self._target(target, directory=False))
+        self.operations.append(BindMount(source=str(place), target=path, inside=True))
 
     def _bind(self, source: Path, target: PurePosixPath, *, readonly: bool = False) -> None:
         path = self._target(target, directory=source.is_dir())
@@ -213,31 +207,17 @@ class _Planner:
 
     def _make(self, found: Located, *, directory: bool, content: str = "", mode: int = 0o644) -> None:
         if found.backing is None:
-            for parent in self._view.missing_parents(found.path):
-                self.operations.append(MakeDirectory(path=str(parent)))
+            self._make_parents(found.path)
             self.operations.append(
                 MakeDirectory(path=str(found.path)) if directory else MakeFile(path=str(found.path), content=content, mode=mode)
             )
         elif found.mount == ROOT:
-            self.points[str(found.path.relative_to(ROOT))] = directory
+            path = str(found.path.relative_to(ROOT))
+            self.points[path] = MakeMountPoint(path=path, directory=directory)
         else:
             raise Error(f"{found.path} does not exist in what is bound to {found.mount}", hint=f"create {found.backing} first")
         self._view.make(found.path, directory=directory)
 
-
-def _environment(name: str, caller: Mapping[str, str]) -> dict[str, str]:
-    prompt = f"[{name}] Warewulf> "
-    passed = {key: value for key, value in caller.items() if key in PASSED_VARIABLES or key.startswith(PASSED_PREFIXES)}
-    return passed | {
-        "PATH": PATH,
-        "HOME": "/root",
-        "USER": "root",
-        "LOGNAME": "root",
-        "SYSTEMD_OFFLINE": "1",
-        "WW_CONTAINER_SHELL": name,
-        "WW_IMAGE_SHELL": name,
-        "HISTFILE": caller.get("WW_HISTFILE", "/dev/null"),
-        "PS1": prompt,
-        # bash runs this before each prompt, so after the image's bashrc has set its own.
-        "PROMPT_COMMAND": f"PS1={shlex.quote(prompt)}",
-    }
+    def _make_parents(self, path: PurePosixPath) -> None:
+        for parent in self._view.missing_parents(path):
+            self.operations.append(MakeDirectory(path=str(parent)))

@@ -19,8 +19,9 @@ from types import FrameType
 from images.errors import Error
 from images.locks import Lock, exclusive
 from images.sandbox import mountpoints
+from images.sandbox.bind import Bind, BindMode, parse_bind
 from images.sandbox.operations import Operation, to_wire
-from images.sandbox.plan import Bind, BindMode, SandboxRequest, parse_bind, plan
+from images.sandbox.plan import SandboxRequest, plan
 
 __all__ = ["Bind", "BindMode", "CommandNotStarted", "SandboxRequest", "parse_bind", "plan", "run", "run_locked", "tidy"]
 

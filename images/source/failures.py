@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import msgspec
@@ -57,18 +59,24 @@ class NotFound(RegistryError):
 
 
 class RateLimited(RegistryError):
-    def __init__(self, host: str, retry_after: str | None) -> None:
-        wait = f"wait {retry_after} s" if retry_after and retry_after.isdigit() else "wait"
+    """`seconds` is how long the registry asks to wait; None if it does not say."""
+
+    def __init__(self, host: str, seconds: float | None) -> None:
+        wait = f"wait {_duration(seconds)}" if seconds else "wait"
         super().__init__(
             f"registry {host} has had too many requests from here (HTTP 429)",
-            hint=f"{wait} and try again, or give --username and --password",
+            hint=f"{wait} and try again, or give --username and --password: registries allow more to whom they know",
             host=host,
+            transient=seconds is None,
         )
+        self.seconds = seconds
 
 
 class TimedOut(RegistryError):
     def __init__(self, host: str) -> None:
-        super().__init__(f"registry {host} did not answer in time", hint="check the network and try again", host=host)
+        super().__init__(
+            f"registry {host} did not answer in time", hint="check the network and try again", host=host, transient=True
+        )
 
 
 class ServerFailure(RegistryError):
@@ -77,7 +85,7 @@ class ServerFailure(RegistryError):
             f"registry {host} answers HTTP {status}: {reason}",
             hint="try again later" if status >= 500 else "check the image's name",
             host=host,
-            transient=status >= 500,
+            transient=status >= 500 or status == 408,
         )
         self.status = status
 
@@ -107,7 +115,7 @@ def explain(exc: BaseException, host: str) -> RegistryError:
         case aiohttp.ClientSSLError():
             return TlsFailure(host, _tls_reason(exc))
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return Unreachable(host, f"the proxy fails: {exc}")
+            return Unreachable(host, _proxy_reason(exc))
         case aiohttp.ClientConnectorError():
             if isinstance(exc.os_error, socket.gaierror):
                 return UnknownHost(host)
@@ -120,11 +128,37 @@ def explain(exc: BaseException, host: str) -> RegistryError:
             return Broken(host, str(exc) or type(exc).__name__)
 
 
+def _proxy_reason(exc: aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError) -> str:
+    """Without the proxy's URL, in which a password may stand."""
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return f"the proxy answers HTTP {exc.status}"
+    return f"its proxy {exc.host}:{exc.port} cannot be reached: {exc.os_error.strerror or exc.os_error}"
+
+
 def _tls_reason(exc: aiohttp.ClientSSLError) -> str:
     inner = exc.__cause__ or exc.os_error
     if isinstance(inner, ssl.SSLCertVerificationError):
         return inner.verify_message
     return getattr(inner, "reason", None) or str(inner)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After (RFC 9110 section 10.2.3): seconds, or a date."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max((until - datetime.now(UTC)).total_seconds(), 0) if until.tzinfo is not None else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 300:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -141,7 +175,7 @@ def refusal(host: str, what: str, *, status: int, body: bytes, retry_after: str 
     if status in (401, 403):
         return Unauthorized(host, what, status)
     if status == 429:
-        return RateLimited(host, retry_after)
+        return RateLimited(host, _seconds(retry_after))
     try:
         problems = msgspec.json.decode(body, type=_Problems).errors
     except (msgspec.DecodeError, UnicodeDecodeError):

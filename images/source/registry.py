@@ -1,54 +1,37 @@
 """`docker://…`: an image from a registry; several blobs at once, unpacked in order while later ones still come."""
 
 import asyncio
-import platform
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.auth import Credentials
+from images.auth import IncompleteCredentials, find_credentials
 from images.blobs import BlobStore, DigestMismatch, digest_of
+from images.challenge import Credentials
 from images.errors import Error
-from images.interruptible import run_interruptible
-from images.layers import Layer, unpack_layer
+from images.layers import Layer
 from images.manifest import (
     MAX_CONFIG,
     OCI_MANIFEST,
     Descriptor,
     ImageConfig,
     Manifest,
-    Platform,
     PlatformMissing,
     UnusableImage,
     parse_config,
     parse_manifest,
 )
-from images.progress import (
-    BlobAdvanced,
-    BlobCopied,
-    ConfigCopied,
-    Event,
-    LayerUnpacking,
-    ManifestWritten,
-    Progress,
-    Started,
-    XattrSkipped,
-)
-from images.reference import Digest, Reference
-from images.rootfs import Rootfs
+from images.progress import BlobAdvanced, BlobCopied, ConfigCopied, Event, ManifestWritten, Progress, Started, Waiting
+from images.reference import Digest, Reference, parse_digest
 from images.source.contract import Provenance, SourceOptions
-from images.source.distribution import Patience, Repository
-from images.tree import Tree
+from images.source.distribution import Repository
+from images.source.transport import Patience, Transport
+from images.source.unpacking import unpack_layers
 
 _AT_ONCE = 4
 """Blobs downloaded at the same time; registries throttle clients that take more."""
 _MAX_NESTING = 3
 """Indexes within indexes."""
-
-
-class IncompleteCredentials(Error):
-    def __init__(self) -> None:
-        super().__init__("a user name without a password, or the reverse", hint="give both --username and --password")
 
 
 class DamagedCache(Error):
@@ -79,47 +62,77 @@ class RegistrySource:
         self.default_name = reference.default_name
         self._reference = reference
         self._options = options
-        self._patience = patience
-        self._platform = Platform.parse(options.platform or platform.machine())
+        self._patience = patience or Patience()
+        self._platform = options.wanted_platform
 
     @classmethod
     def parse(cls, text: str, options: SourceOptions) -> "RegistrySource":
         """`text` is what follows `docker://`."""
         return cls(Reference.parse(text), options)
 
+    async def find_digest(self) -> str | None:
+        """Of the manifest of one platform's image; blobs are not asked for, the config neither."""
+        store = BlobStore(self._options.blobs)
+        async with self._repository(lambda event: None) as repository:
+            target, digest = self._reference.target, self._reference.digest
+            if digest is None:
+                claimed = await repository.find_digest(target)
+                if claimed is not None and await store.read(parse_digest(claimed)) is not None:
+                    target = digest = parse_digest(claimed)
+            found, _ = await self._find_manifest(repository, store, target, digest)
+        return found
+
     async def unpack(self, rootfs: Path, progress: Progress) -> Provenance:
         progress(Started())
         store = BlobStore(self._options.blobs)
-        async with self._repository() as repository:
+        async with self._repository(progress) as repository:
             image = await self._resolve(repository, store)
             held = _HeldProgress(progress)
             try:
                 async with asyncio.TaskGroup() as group:
                     arrived = {layer.digest: asyncio.Event() for layer in image.manifest.layers}
                     group.create_task(self._copy(repository, store, image, arrived, held))
-                    group.create_task(self._unpack(image.layers(store), store, rootfs, arrived, held))
+                    group.create_task(self._unpack(image.layers(store), store, rootfs, arrived, held.report))
             except BaseExceptionGroup as exc:
                 raise _first(exc) from None
         return Provenance(
             reference=f"docker://{self._reference}", digest=image.digest, architecture=image.config.architecture or None
         )
 
-    def _repository(self) -> Repository:
+    def _repository(self, progress: Progress) -> Repository:
+        options = self._options
+        transport = Transport(
+            self._reference,
+            insecure=options.insecure,
+            proxies=options.proxies,
+            certificates=options.certificates,
+            patience=self._patience,
+        )
+
+        def waiting(seconds: float) -> None:
+            progress(Waiting(host=self._reference.host, seconds=seconds))
+
+        return Repository(self._reference, transport, login=self._login, patience=self._patience, waiting=waiting)
+
+    def _login(self) -> Credentials | None:
         username, password = self._options.username, self._options.password
-        credentials = None
         if username is not None and password is not None:
-            credentials = Credentials(username=username, password=password)
-        return Repository(self._reference, credentials=credentials, insecure=self._options.insecure, patience=self._patience)
+            return Credentials(username=username, password=password)
+        return find_credentials(self._reference, self._options.auth_files)
 
     async def _resolve(self, repository: Repository, store: BlobStore) -> _Image:
         """From the reference to the manifest and config of one platform's image."""
-        target, digest = self._reference.target, self._reference.digest
+        digest, manifest = await self._find_manifest(repository, store, self._reference.target, self._reference.digest)
+        return _Image(digest=digest, manifest=manifest, config=await self._config(repository, store, manifest))
+
+    async def _find_manifest(
+        self, repository: Repository, store: BlobStore, target: str, digest: Digest | None
+    ) -> tuple[Digest, Manifest]:
         for _ in range(_MAX_NESTING + 1):
             data, content_type = await self._manifest(repository, store, target, digest)
             document = parse_manifest(data, content_type)
             if isinstance(document, Manifest):
-                config = await self._config(repository, store, document)
-                return _Image(digest=Digest(digest_of(data, like=digest or "sha256")), manifest=document, config=config)
+                return Digest(digest_of(data, like=digest or "sha256")), document
             chosen = document.choose(self._platform)
             target = digest = chosen.digest
         raise UnusableImage(f"{self._reference} is an index of indexes without end", hint="push the image again")
@@ -185,29 +198,27 @@ class RegistrySource:
 
     async def _unpack(
         self,
-        layers: Iterable[Layer],
+        layers: list[Layer],
         store: BlobStore,
         rootfs: Path,
         arrived: dict[Digest, asyncio.Event],
-        held: "_HeldProgress",
+        progress: Progress,
     ) -> None:
-        with Rootfs(rootfs) as root:
-            tree = Tree(root)
-            for number, layer in enumerate(layers):
-                await arrived[Digest(layer.digest)].wait()
-                held.report(LayerUnpacking(digest=layer.digest))
-                await self._unpack_one(layer, tree, store, first=number == 0)
-            await run_interruptible(lambda stopped: tree.finish())
-        for name, path in tree.skipped.items():
-            held.report(XattrSkipped(name=name, path=path))
+        current: Layer | None = None
 
-    async def _unpack_one(self, layer: Layer, tree: Tree, store: BlobStore, *, first: bool) -> None:
+        async def as_they_arrive() -> AsyncIterator[Layer]:
+            nonlocal current
+            for layer in layers:
+                await arrived[Digest(layer.digest)].wait()
+                current = layer
+                yield layer
+
         try:
-            await run_interruptible(lambda stopped: unpack_layer(layer, tree, first=first, stopped=stopped))
+            await unpack_layers(as_they_arrive(), rootfs, progress)
         except Error:
             # A blob was right when it was written; a disk may have spoilt it since.
-            if await asyncio.to_thread(store.drop_if_damaged, layer.digest):
-                raise DamagedCache(layer.digest) from None
+            if current is not None and await asyncio.to_thread(store.drop_if_damaged, current.digest):
+                raise DamagedCache(current.digest) from None
             raise
 
 

@@ -1,37 +1,60 @@
-"""Which source a text names: one file a scheme, one row in SCHEMES."""
+"""Which source a text names: one file a scheme, one row in SCHEMES; a text without scheme is a path."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from images.errors import Error
+from images.reference import hide_login
+from images.source.archived import parse_docker_archive, parse_oci_archive
 from images.source.contract import Provenance, Source, SourceOptions
-from images.source.directory import DirectorySource
+from images.source.daemon import DaemonSource
+from images.source.naming import NoSuchFile
+from images.source.oci import LayoutSource
+from images.source.recognise import recognise
 from images.source.registry import RegistrySource
 
 __all__ = ["SCHEMES", "Provenance", "Source", "SourceOptions", "UnknownSource", "open_source"]
 
+
+def open_file(text: str, options: SourceOptions) -> Source:
+    """A file or folder, recognised by its content. Raises NoSuchFile and what is said of files that are no image."""
+    if not os.path.lexists(text):
+        raise NoSuchFile(text, "file://PATH")
+    return recognise(Path(text), options)
+
+
 SCHEMES: Mapping[str, Callable[[str, SourceOptions], Source]] = {
     "docker": RegistrySource.parse,
+    "docker-daemon": DaemonSource.parse,
+    "oci": LayoutSource.parse,
+    "oci-archive": parse_oci_archive,
+    "docker-archive": parse_docker_archive,
+    "file": open_file,
 }
-"""What stands before `://`, and what makes a source of the rest; a text without scheme is a directory."""
+"""What stands before `:` or `://`, and what makes a source of the rest."""
+_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z-]*):(?P<slashes>//)?(?P<rest>.*)", re.DOTALL)
+_HINT = (
+    "an image can come from docker://HOST/NAME:TAG, docker-daemon://NAME:TAG, oci:DIR, oci-archive:FILE, "
+    "docker-archive:FILE, or an existing file or directory"
+)
 
 
 class UnknownSource(Error):
     def __init__(self, text: str, reason: str) -> None:
-        known = ", ".join(f"{scheme}://…" for scheme in SCHEMES)
-        super().__init__(f"{text!r} {reason}", hint=f"an image can come from {known} or from an existing directory")
+        text = hide_login(text)
+        super().__init__(f"{text!r} {reason}", hint=_HINT)
         self.text = text
 
 
 def open_source(text: str, options: SourceOptions) -> Source:
-    """The source that a text names; nothing is read from it yet. Raises Error."""
-    scheme, separator, rest = text.partition("://")
-    if separator:
-        opener = SCHEMES.get(scheme)
-        if opener is None:
-            raise UnknownSource(text, f"has the unknown scheme {scheme!r}")
-        return opener(rest, options)
+    """The source that a text names; of a file, as much is read as tells what it is. Raises Error."""
+    match = _SCHEME.fullmatch(text)
+    if match is not None and (opener := SCHEMES.get(match["scheme"])) is not None:
+        return opener(match["rest"], options)
+    if match is not None and match["slashes"]:
+        raise UnknownSource(text, f"has the unknown scheme {match['scheme']!r}")
     if not text or not os.path.lexists(text):
-        raise UnknownSource(text, "is no directory here, and names no registry")
-    return DirectorySource(Path(text))
+        raise UnknownSource(text, "is no file or directory here, and names no registry")
+    return recognise(Path(text), options)

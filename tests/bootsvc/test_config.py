@@ -1,9 +1,9 @@
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig, HttpConfig, Paths, TftpConfig
+from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
 
@@ -104,6 +104,7 @@ def test_every_key(tmp_path: Path) -> None:
         ),
         tftp=TftpConfig(ipxe={"00:00": "undionly.kpxe", "00:07": "snponly.efi"}),
         http=HttpConfig(port=9873),
+        image_mounts=(ImageMount(source=Path("/etc/resolv.conf"), dest=PurePosixPath("/etc/resolv.conf"), readonly=True),),
     )
 
 

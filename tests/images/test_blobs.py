@@ -1,14 +1,16 @@
 """The blob store: verified, by rename, safe for several writers."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from images.blobs import BlobStore, DigestMismatch, SizeMismatch, digest_of
+from images.blobs import BlobStore, CacheFailed, DigestMismatch, SizeMismatch, digest_of
 from images.manifest import Descriptor
 from images.reference import Digest
 
@@ -69,13 +71,86 @@ async def test_wrong_size_leaves_nothing(tmp_path: Path, sent: bytes, said: str)
     assert _files(tmp_path) == []
 
 
-async def test_failure_of_the_sender_leaves_nothing(tmp_path: Path) -> None:
+async def _break_off(store: BlobStore, descriptor: Descriptor, data: bytes) -> None:
     async def broken() -> AsyncIterator[bytes]:
-        yield bytes(1 << 21)
+        yield data
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await BlobStore(tmp_path).write(_describe(bytes(1 << 22)), broken(), _ignore)
+        await store.write(descriptor, broken(), _ignore)
+
+
+async def test_what_came_before_a_failure_is_gone_on_with(tmp_path: Path) -> None:
+    data = os.urandom(5 << 20)
+    descriptor = _describe(data)
+    await _break_off(BlobStore(tmp_path), descriptor, data[: 3 << 20])
+    assert _files(tmp_path) == [f".partial-{descriptor.digest.partition(':')[2]}"]
+    store = BlobStore(tmp_path)
+    assert store.find(descriptor) is None
+    with await store.receive(descriptor) as receiving:
+        assert (receiving.resumed, receiving.done, receiving.is_complete) == (3 << 20, 3 << 20, False)
+        await receiving.append(_chunks(data[3 << 20 :]), _ignore)
+        assert receiving.commit() == store.path(descriptor.digest)
+    assert await store.read(descriptor.digest) == data
+    assert len(_files(tmp_path)) == 1
+
+
+async def test_a_spoilt_beginning_shows_at_the_end(tmp_path: Path) -> None:
+    data = os.urandom(2 << 20)
+    descriptor = _describe(data)
+    await _break_off(BlobStore(tmp_path), descriptor, bytes(1 << 20))
+
+    async def go_on() -> None:
+        with await BlobStore(tmp_path).receive(descriptor) as receiving:
+            await receiving.append(_chunks(data[1 << 20 :]), _ignore)
+            receiving.commit()
+
+    with pytest.raises(DigestMismatch):
+        await go_on()
+    assert _files(tmp_path) == []
+
+
+async def test_more_than_the_blob_can_be_begins_anew(tmp_path: Path) -> None:
+    descriptor = _describe(b"short")
+    partial = tmp_path / "blobs/sha256" / f".partial-{descriptor.digest.partition(':')[2]}"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"longer than it")
+    with await BlobStore(tmp_path).receive(descriptor) as receiving:
+        assert receiving.resumed == 0
+        await receiving.append(_chunks(b"short"), _ignore)
+        receiving.commit()
+    assert await BlobStore(tmp_path).read(descriptor.digest) == b"short"
+
+
+async def test_a_second_writer_does_not_touch_the_first_ones_file(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20)
+    store, descriptor = BlobStore(tmp_path), _describe(data)
+    with await store.receive(descriptor) as first:
+        await first.append(_chunks(data[:1000]), _ignore)
+        await store.write(descriptor, _chunks(data), _ignore)
+        await first.append(_chunks(data[1000:]), _ignore)
+        first.commit()
+    assert _files(tmp_path) == [descriptor.digest.partition(":")[2]]
+    await _break_off(store, descriptor, data[:1000])
+    with await store.receive(descriptor):
+        await _break_off(store, descriptor, data[:1000])
+    assert len([name for name in _files(tmp_path) if name.startswith(".")]) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)], check=True)
+    yield
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.root
+async def test_full_disk(tmp_path: Path, small_disk: None) -> None:
+    data = os.urandom(4 << 20)
+    with pytest.raises(CacheFailed, match="No space left") as caught:
+        await BlobStore(tmp_path).write(_describe(data), _chunks(data), _ignore)
+    assert str(tmp_path) in caught.value.message
+    assert "free some space" in (caught.value.hint or "")
     assert _files(tmp_path) == []
 
 
@@ -108,13 +183,22 @@ async def test_drop_if_damaged(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_leftovers_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
+async def test_leftovers_of_killed_writers(tmp_path: Path) -> None:
+    """What can be gone on with stays a week; the rest goes, unless somebody still writes to it."""
     directory = tmp_path / "blobs" / "sha256"
     directory.mkdir(parents=True)
-    old, young = directory / ".partial-old", directory / ".partial-young"
-    old.touch()
-    young.touch()
-    now = young.stat().st_mtime
-    os.utime(old, (now - 90_000, now - 90_000))
-    BlobStore(tmp_path)
-    assert _files(tmp_path) == [".partial-young"]
+    names = [".partial-old", ".partial-young", ".partial-empty", ".alone-dead", ".alone-live"]
+    for name in names:
+        (directory / name).write_bytes(b"" if name == ".partial-empty" else b"x")
+    now = (directory / ".partial-young").stat().st_mtime
+    os.utime(directory / ".partial-old", (now - 8 * 86_400, now - 8 * 86_400))
+    with (directory / ".alone-live").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        BlobStore(tmp_path)
+        assert _files(tmp_path) == [".alone-live", ".partial-young"]
+
+
+def test_scratch_has_no_name(tmp_path: Path) -> None:
+    with BlobStore(tmp_path).scratch() as scratch:
+        scratch.write(b"x")
+        assert _files(tmp_path) == []

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from images.copying import CopyFailed, copy_tree
 from images.decompress import Interrupted
+from images.mounts import find_mounts
 from images.progress import Event, TreeCopying
 from images.source.contract import SourceOptions
-from images.source.directory import CopyFailed, DirectorySource, UnusableDirectory, copy_tree, find_mounts
+from images.source.directory import DirectorySource, UnusableDirectory
 from images.source.scheme import open_source
 
 pytestmark = pytest.mark.root

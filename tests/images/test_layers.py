@@ -339,7 +339,7 @@ def test_broken_layers(oci: ModuleType, tmp_path: Path) -> None:
         "gzip checksum": (bytes(flipped), "cannot be decompressed"),
         "gzip garbage": (good[:100] + bytes(range(256)) * 10, "cannot be decompressed|broken tar archive"),
         "gzip trailing garbage": (good + b"garbage", "cannot be decompressed"),
-        "zstd cut": (zstandard.compress(data)[:-20], "middle of an entry|digest"),
+        "zstd cut": (zstandard.compress(data)[:-20], "too early"),
         "tar cut": (data[:1_000_000], "middle of an entry"),
         "other contents": (gzip.compress(oci.layer([oci.Member("b")])), "the image says"),
         "no tar": (b"hello world" * 100, "no header"),

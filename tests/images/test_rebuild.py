@@ -17,7 +17,7 @@ from images.catalog import BadImageName, Catalog, ImageExists, ImageNotFound
 from images.cpio import CpioError
 from images.provenance import Provenance
 from images.rebuild import Build, BuildContext, BuildFailed, rebuild
-from images.segments import OwnFile
+from images.segments import ChangedWhileRead, OwnFile
 
 OWN = [OwnFile(path=b"init", mode=0o755, content=b"#!/bin/sh\n")]
 
@@ -299,3 +299,42 @@ def test_delete_takes_the_built_image_along(catalog: Catalog) -> None:
     assert catalog.current("img") is None
     with pytest.raises(ImageNotFound):
         catalog.delete("img")
+
+
+@pytest.mark.parametrize("change", ["write", "truncate", "fifo", "remove"])
+def test_a_tree_that_changes_under_the_build_is_a_sentence(catalog: Catalog, change: str) -> None:
+    """The first segment that is done changes a file of the last one, before that is read by the one thread."""
+    first = build(catalog)
+    victim = catalog.get("img") / "usr/d5/f99"
+    size = victim.stat().st_size
+
+    def interfere(done: int, total: int) -> None:
+        if done == 1:
+            match change:
+                case "write":
+                    victim.write_bytes(bytes(size))
+                case "truncate":
+                    os.truncate(victim, 5)
+                case _:
+                    victim.unlink()
+                    if change == "fifo":
+                        os.mkfifo(victim)
+
+    context = BuildContext(own=OWN, built_by="test", now=1.0, threads=1, force=True)
+    with pytest.raises((BuildFailed, ChangedWhileRead), match="f99"):
+        rebuild(catalog, "img", context, interfere)
+    current = catalog.current("img")
+    assert current is not None
+    assert (current.digest, current.missing()) == (first.generation.digest, [])
+
+
+def test_a_path_that_the_kernel_would_leave_out() -> None:
+    with pytest.raises(CpioError, match="too long"):
+        cpio.header(cpio.Entry(path=b"x" * 4096, mode=0o100644))
+    assert cpio.header(cpio.Entry(path=b"x" * 4095, mode=0o100644)).startswith(cpio.MAGIC)
+
+
+def test_an_upgrade_of_our_own_files_is_a_change(catalog: Catalog) -> None:
+    build(catalog)
+    context = BuildContext(own=[OwnFile(path=b"init", mode=0o755, content=b"#!/bin/ash\n")], built_by="test", now=1.0)
+    assert rebuild(catalog, "img", context).segments_written == 1

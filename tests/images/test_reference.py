@@ -2,7 +2,7 @@
 
 import pytest
 
-from images.reference import InvalidDigest, InvalidReference, Reference, parse_digest
+from images.reference import InvalidDigest, InvalidReference, Reference, hide_login, parse_digest
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -95,3 +95,27 @@ def test_digest_is_a_safe_file_name(text: str) -> None:
         parse_digest(text)
     assert parse_digest(DIGEST) == DIGEST
     assert parse_digest("sha512:" + "0" * 128)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user:s3cret@quay.io/a",
+        "s3cret@quay.io/a",
+        "user:s3cret@q@quay.io/a",
+        "user:s3c/ret://x@quay.io/a",
+        "https://user:s3cret@quay.io/a",
+        "user:s3cret@quay.io/a@" + DIGEST,
+        "user:s3cret@" + "quay.io:99999/a",
+    ],
+)
+def test_a_password_is_never_printed(text: str) -> None:
+    with pytest.raises(InvalidReference) as caught:
+        Reference.parse(text)
+    shown = f"{caught.value.message} {caught.value.hint} {caught.value.text} {hide_login('docker://' + text)}"
+    assert "s3c" not in shown
+
+
+@pytest.mark.parametrize("text", ["docker://quay.io/a:1", f"quay.io/a:1@{DIGEST}", "/srv/x:y", "docker://x"])
+def test_what_has_no_login_is_shown_whole(text: str) -> None:
+    assert hide_login(text) == text

@@ -1,17 +1,18 @@
 """`wwctl container build`, and the build that other verbs end with."""
 
-import os
 import time
 
 import click
 
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.progress import build_progress
+from bootsvc.cli.image.site import builder, need_root
 from bootsvc.cli.image.site import catalog as open_catalog
-from bootsvc.cli.image.site import need_root
+from bootsvc.cli.image.users import complete_sync, sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.cli.terminal import warn
 from images.catalog import Catalog
+from images.generations import short
 from images.locks import exclusive
 from images.rebuild import Build, BuildContext, rebuild
 from netboot.init_files import own_files
@@ -22,8 +23,9 @@ def add_build(group: Noun, words: Vocabulary) -> None:
     @click.argument("names", nargs=-1)
     @click.option("-a", "--all", "every", is_flag=True, help=f"Every {words.noun}.")
     @click.option("-f", "--force", is_flag=True, help="Read and compress everything anew.")
+    @syncuser_option
     @pass_invocation
-    def build(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool) -> None:
+    def build(invocation: Invocation, names: tuple[str, ...], every: bool, force: bool, syncuser: bool) -> None:
         catalog = open_catalog(invocation.config())
         if not names and not every:
             raise HintedUsageError(f"no {words.noun} is named", f"name one, or use --all to build every {words.noun}")
@@ -33,6 +35,8 @@ def add_build(group: Noun, words: Vocabulary) -> None:
         for name in chosen:
             print(f"Building {words.noun}: {name}", flush=True)
             with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+                if syncuser:
+                    sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
                 done = run_build(catalog, name, force=force)
             if done.unchanged:
                 print(words.current, flush=True)
@@ -40,12 +44,18 @@ def add_build(group: Noun, words: Vocabulary) -> None:
 
 def run_build(catalog: Catalog, name: str, *, force: bool = False) -> Build:
     need_root(f"build {name!r}")
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
-    context = BuildContext(own=own_files(), built_by=user, now=time.time(), force=force)
+    complete_sync(catalog, name)
+    context = BuildContext(own=own_files(), built_by=builder(), now=time.time(), force=force)
     with build_progress() as report:
         done = rebuild(catalog, name, context, report)
     for warning in done.warnings:
         warn(warning)
     if not done.generation.manifest.kernels:
         warn(f"{name} has no kernel, so no node can boot it", "install a kernel package in it with exec")
+    if done.pin is not None and done.pin.generation != done.generation.digest:
+        print(
+            f"{name} is pinned: nodes still get generation {short(done.pin.generation)}, "
+            f"not {short(done.generation.digest)}, until `wwctl image unpin {name}`",
+            flush=True,
+        )
     return done

@@ -8,45 +8,99 @@ import click
 
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
+from bootsvc.cli.image.doctor import warn_after_import
 from bootsvc.cli.image.progress import import_progress
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
+from bootsvc.cli.image.users import sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.config import Config
-from images.importer import import_image, update_resolv_conf
+from images.catalog import Catalog, ImageExists, check_name
+from images.importer import Mode, import_image, update_resolv_conf
+from images.locks import exclusive
 from images.source.scheme import SourceOptions, open_source
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
+_HELP = """Import SOURCE as {noun} NAME.
+
+SOURCE is docker://[HOST[:PORT]/]NAME[:TAG], docker-daemon://NAME[:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG],
+docker-archive:FILE[:NAME], or a path: a directory, an image's archive, a root file system as tar (also compressed), a SIF or
+squashfs file.
+"""
 
 
 def add_import(group: Noun, words: Vocabulary) -> None:
-    @group.command("import", help=f"Import SOURCE as {words.noun} NAME: docker://[HOST[:PORT]/]NAME[:TAG], or a directory.")
+    @group.command("import", help=_HELP.format(noun=words.noun))
     @click.argument("source")
     @click.argument("name", required=False)
     @click.option("-f", "--force", is_flag=True, help=f"Replace a {words.noun} of that name.")
+    @click.option("-u", "--update", is_flag=True, help="Replace it if the source has changed since.")
     @click.option("-b", "--build", is_flag=True, help="Build it afterwards.")
+    @syncuser_option
     @click.option("--nohttps", is_flag=True, help="Allow plain http, and certificates that nobody vouches for.")
     @click.option("--username", help="User name at the registry.")
-    @click.option("--password", help="Password at the registry.")
-    @click.option("--platform", metavar="OS/ARCH", help="Which platform of a multi-platform image (default: this machine's).")
+    @click.option("--password", "--passwd", help="Password at the registry.")
+    @click.option(
+        "--platform",
+        "--arch",
+        metavar="OS/ARCH[/VARIANT]",
+        help="Which platform of a multi-platform image (default: this machine's).",
+    )
     @pass_invocation
-    def import_(invocation: Invocation, source: str, name: str | None, force: bool, build: bool, **options: object) -> None:
+    def import_(
+        invocation: Invocation,
+        source: str,
+        name: str | None,
+        force: bool,
+        update: bool,
+        build: bool,
+        syncuser: bool,
+        **options: object,
+    ) -> None:
+        if force and update:
+            raise HintedUsageError("--force and --update exclude each other", "--force replaces always, --update if needed")
         config = invocation.config()
         catalog = open_catalog(config)
+        mode = Mode.REPLACE if force else Mode.UPDATE if update else Mode.NEW
+        if name is not None:
+            _check_target(catalog, name, mode)
         opened = open_source(source, _source_options(config, options))
         if name is None:
             name = opened.default_name
             print(f"Setting {words.noun} name: {name}", flush=True)
+            _check_target(catalog, name, mode)
         need_root(f"import {words.noun} {name!r}")
         with import_progress() as report:
-            asyncio.run(import_image(catalog, name, opened, report, force=force))
-        if words.finishes_import:
-            if update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
-                print("Updating the container's /etc/resolv.conf", flush=True)
-            build = True
-        if build:
-            print(f"Building {words.noun}: {name}", flush=True)
-            run_build(catalog, name)
+            done = asyncio.run(import_image(catalog, name, opened, report, mode=mode))
+        try:
+            if done.unchanged:
+                print(words.up_to_date.format(name=name), flush=True)
+            else:
+                _finish(catalog, words, name, config, syncuser=syncuser)
+            if build or (words.finishes_import and not done.unchanged):
+                print(f"Building {words.noun}: {name}", flush=True)
+                with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+                    run_build(catalog, name)
+            if not done.unchanged:
+                warn_after_import(invocation, words, name)
+        finally:
+            # Nobody needs to wait for the tree that was replaced to be gone.
+            catalog.remove_abandoned()
+
+
+def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
+    """What can be said before a source is looked at."""
+    check_name(name)
+    if mode is Mode.NEW and catalog.exists(name):
+        raise ImageExists(name)
+
+
+def _finish(catalog: Catalog, words: Vocabulary, name: str, config: Config, *, syncuser: bool) -> None:
+    with exclusive(catalog.lock_path(name), holder=f"import {name}"):
+        if words.finishes_import and update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
+            print("Updating the container's /etc/resolv.conf", flush=True)
+        if syncuser:
+            sync_users(catalog, words, name, config.paths.sysconfdir)
 
 
 def _source_options(config: Config, options: dict[str, object]) -> SourceOptions:
@@ -59,7 +113,10 @@ def _source_options(config: Config, options: dict[str, object]) -> SourceOptions
         missing = "--password" if password is None else "--username"
         raise HintedUsageError(f"{missing} is missing", "a registry needs both --username and --password")
     insecure = bool(options["nohttps"]) or os.environ.get("WAREWULF_OCI_NOHTTPS", "").lower() in ("1", "true", "yes")
-    return SourceOptions(
+    return SourceOptions.from_environment(
+        os.environ,
+        uid=os.geteuid(),
+        home=Path.home(),
         blobs=config.paths.blob_cache,
         platform=text("platform", "WAREWULF_OCI_PLATFORM"),
         insecure=insecure,

@@ -32,7 +32,7 @@ class _ImportReport:
             case events.Started():
                 print("Getting image source signatures", flush=True)
             case events.BlobAdvanced(digest=digest, size=size, done=done):
-                self._advance(digest, size, done)
+                self._advance(digest, size, done, text=f"blob {_short(digest, 12)}")
             case events.BlobCopied(digest=digest, cached=cached):
                 self._line(digest, f"Copying blob {_short(digest, 12)} {'skipped: already exists' if cached else 'done'}  ")
             case events.ConfigCopied(digest=digest):
@@ -40,18 +40,34 @@ class _ImportReport:
             case events.ManifestWritten():
                 print("Writing manifest to image destination\nStoring signatures", flush=True)
             case events.LayerUnpacking(digest=digest):
+                self._clear()
                 print(f"[LOG]       info unpack layer: {digest}", flush=True)
+            case events.LayerAdvanced(digest=digest, size=size, done=done):
+                self._advance(digest, size, done, text=f"layer {_short(digest, 12)}")
+            case events.ArchiveUnpacking(path=path):
+                self._clear()
+                print(f"Unpacking {path}", flush=True)
+            case events.ArchiveAdvanced(name=name, size=size, done=done):
+                self._advance(name, size, done, text=name)
+            case events.Waiting(host=host, seconds=seconds):
+                print(f"wwctl: registry {host} has had too many requests; waiting {seconds:.0f} s", file=sys.stderr, flush=True)
             case events.TreeCopying(path=path):
                 print(f"Copying {path}", flush=True)
             case events.XattrSkipped(name=name, path=path):
                 print(f"wwctl: warning: the file system does not keep {name} (first seen on {path})", file=sys.stderr)
 
-    def _advance(self, digest: str, size: int, done: int) -> None:
+    def _advance(self, key: str, size: int | None, done: int, *, text: str) -> None:
         if self._bars is None:
             return
-        if digest not in self._tasks:
-            self._tasks[digest] = self._bars.add_task(f"blob {_short(digest, 12)}", total=size)
-        self._bars.update(self._tasks[digest], completed=done)  # type: ignore[arg-type]
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(text, total=size)
+        self._bars.update(self._tasks[key], completed=done)  # type: ignore[arg-type]
+
+    def _clear(self) -> None:
+        """Take the bars of what is over away."""
+        for key in list(self._tasks):
+            if self._bars is not None:
+                self._bars.remove_task(self._tasks.pop(key))  # type: ignore[arg-type]
 
     def _line(self, digest: str, text: str) -> None:
         if self._bars is not None and digest in self._tasks:

@@ -14,6 +14,10 @@ class Vocabulary:
     """What exec says before it builds; `{name}` is the image."""
     current: str
     """What is said when nothing changed."""
+    up_to_date: str
+    """What `import --update` says when the source has not changed."""
+    prompt: str
+    """PS1 of a shell in an image: `{name}`, `{mark}` for one that is read-only, `{rest}` is what $WW_PS1 says."""
 
 
 CONTAINER = Vocabulary(
@@ -22,6 +26,8 @@ CONTAINER = Vocabulary(
     finishes_import=True,
     rebuilding="Rebuilding container...",
     current="[INFO]     Skipping (VNFS is current)",
+    up_to_date="[INFO]     Skipping ({name} is up to date)",
+    prompt="[{name}] Warewulf> ",
 )
 IMAGE = Vocabulary(
     noun="image",
@@ -29,5 +35,7 @@ IMAGE = Vocabulary(
     finishes_import=False,
     rebuilding="Building image: {name}",
     current="Skipping (Image is current)",
+    up_to_date="Skipping ({name} is up to date)",
+    prompt="[warewulf:{name}{mark}] {rest}",
 )
 VOCABULARIES = {words.noun: words for words in (CONTAINER, IMAGE)}

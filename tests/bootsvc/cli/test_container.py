@@ -98,7 +98,13 @@ def test_import_prints_what_the_seed_shows(site: Site, registry: Any, rocky: Any
     done = site.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "rocky-8")
     blobs = {f"Copying blob {hexdigits(digest, 12)} done  " for digest in rocky.layer_digests}
     lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "wwctl: warning: rocky-8: it has no /sbin/init, so nothing would start on a node",
+        "wwctl: warning: rocky-8: it has no mount, without which a node cannot start its init",
+        "wwctl: warning: rocky-8: kernel 6.1.0 has no modules: /lib/modules/6.1.0 is missing or empty",
+        "(`wwctl container check rocky-8` shows 1 more, and what to do)",
+    ]
     assert lines[0] == "Getting image source signatures"
     assert set(lines[1:3]) == blobs
     assert lines[3:] == [

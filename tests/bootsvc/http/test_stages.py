@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
+import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -223,3 +226,75 @@ def test_manifest_is_canonical_json(tmp_path: Path) -> None:
     (catalog.chroots / "img/rootfs").mkdir(parents=True)
     data = rebuild(catalog, "img", BuildContext(own=[], built_by="t", now=0.0)).generation.manifest_path.read_bytes()
     assert json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode() == data
+
+
+async def test_compress_gz_is_one_stream_and_one_archive(head: Head) -> None:
+    generation = head.build()
+    status, data = await head.get(f"/image/{WWID}", compress="gz")
+    assert status == 200
+    found = [entry.path for entry, _ in cpio.parse(gzip.decompress(data))]
+    assert found[1] == b".bootsvc/expected"
+    assert found[-1] == b".bootsvc/generation"
+    assert b"boot/vmlinuz-6.1.0-1-amd64" in found
+    assert gzip.decompress(data).count(b"TRAILER!!!") == 1
+    assert await head.get("/image", wwid=HWADDR, compress="gz") == (200, data)
+    assert await head.get(f"/provision/{WWID}", stage="image", compress="gz") == (200, data)
+    assert head.seen()[0] == ("image", "img")
+    assert (await head.get(f"/image/{WWID}", compress=""))[1] != data
+    assert len((await head.get(f"/image/{WWID}"))[1]) == generation.image_size
+
+
+async def test_many_ask_for_the_gzip_image_at_once(head: Head) -> None:
+    head.build()
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(head.get(f"/image/{WWID}", compress="gz")) for _ in range(5)]
+    assert len({task.result() for task in asked}) == 1
+    assert len(list((head.catalog.provision / "renditions").iterdir())) == 1
+
+
+async def test_overlays_with_compress_gz_end_with_the_gzip_stream(head: Head) -> None:
+    head.build()
+    for stage in ("system", "runtime"):
+        packed = (await head.get(f"/{stage}/{WWID}", compress="gz"))[1]
+        padded = (await head.get(f"/{stage}/{WWID}"))[1]
+        assert padded == packed + bytes(-len(packed) % 4)
+        stream = zlib.decompressobj(31)
+        assert stream.decompress(packed).startswith(b"070701")
+        assert (stream.eof, stream.unused_data) == (True, b"")
+
+
+@pytest.mark.parametrize("compress", ["xz", "GZ", "gzip", "none"])
+@pytest.mark.parametrize("stage", ["image", "system", "kernel", "ipxe"])
+async def test_an_unknown_compression_sends_nothing(head: Head, stage: str, compress: str) -> None:
+    head.build()
+    status, text = await head.get(f"/{stage}/{WWID}", compress=compress)
+    assert (status, text) == (404, f"there is no {stage} with compress='{compress}'\n".encode())
+    assert head.events == []
+
+
+@pytest.mark.parametrize("stage", ["kernel", "ipxe"])
+async def test_no_gzip_of_what_is_no_archive(head: Head, stage: str) -> None:
+    head.build()
+    assert (await head.get(f"/{stage}/{WWID}", compress="gz"))[0] == 404
+
+
+async def test_a_script_is_a_lease_of_its_generation(head: Head) -> None:
+    generation = head.build()
+    assert head.catalog.generations.handed(generation.digest) is None
+    before = time.time()
+    await head.get(f"/ipxe/{WWID}")
+    handed = head.catalog.generations.handed(generation.digest)
+    assert handed is not None
+    assert before - 1 <= handed <= time.time()
+    path = generation.folder / "handed"
+    os.utime(path, (0, 0))
+    await head.get(f"/ipxe/{WWID}")
+    assert head.catalog.generations.handed(generation.digest) == 0, "noted again within a minute"
+
+
+async def test_a_generation_that_a_script_named_is_handed_out_too(head: Head) -> None:
+    first = head.build()
+    (head.catalog.get("img") / "new").touch()
+    head.build()
+    assert (await head.get(f"/generations/{first.digest}/image"))[0] == 200
+    assert head.catalog.generations.handed(first.digest) is not None

@@ -26,7 +26,7 @@ from images.sandbox.run import SandboxRequest, parse_bind, run
 fields = json.loads(sys.argv[1])
 request = SandboxRequest(
     rootfs=Path(fields["rootfs"]), argv=tuple(fields["argv"]), name=fields["name"], lock=Path(fields["lock"]),
-    binds=tuple(map(parse_bind, fields["binds"])), environment=os.environ,
+    binds=tuple(map(parse_bind, fields["binds"])), environment=os.environ, readonly=fields["readonly"],
 )
 try:
     sys.exit(run(request))
@@ -50,9 +50,10 @@ class Image:
         wanted = {"rootfs": self.rootfs, "name": self.name, "lock": self.lock, "argv": argv, **fields}
         return SandboxRequest(**wanted)  # type: ignore[arg-type]
 
-    def program(self, *argv: str, binds: tuple[str, ...] = ()) -> list[str]:
+    def program(self, *argv: str, binds: tuple[str, ...] = (), readonly: bool = False) -> list[str]:
         """The command line of a process of its own that calls `run`."""
-        wanted = {"rootfs": str(self.rootfs), "name": self.name, "lock": str(self.lock), "argv": argv, "binds": binds}
+        wanted = {"rootfs": str(self.rootfs), "name": self.name, "lock": str(self.lock), "argv": argv}
+        wanted |= {"binds": binds, "readonly": readonly}
         return [sys.executable, "-c", _RUN, json.dumps(wanted)]
 
     def snapshot(self) -> Snapshot:

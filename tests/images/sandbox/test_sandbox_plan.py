@@ -3,6 +3,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from images.errors import Error
+from images.sandbox.bind import Bind, BindMode, parse_bind
 from images.sandbox.namespaces import Capability, MountFlag
 from images.sandbox.operations import (
     BindMount,
@@ -18,7 +19,7 @@ from images.sandbox.operations import (
     SetHostname,
     to_wire,
 )
-from images.sandbox.plan import Bind, BindMode, SandboxRequest, parse_bind, plan
+from images.sandbox.plan import SandboxRequest, plan
 from images.sandbox.view import SandboxView
 
 
@@ -44,6 +45,7 @@ def planned(rootfs: Path, *binds: Bind, readonly: bool = False, terminal: Path |
         ("/tmp:/mnt", Bind(source=Path("/tmp"), target=PurePosixPath("/mnt"))),
         ("/tmp:/mnt:ro", Bind(source=Path("/tmp"), target=PurePosixPath("/mnt"), mode=BindMode.RO)),
         ("/tmp:/mnt:rw", Bind(source=Path("/tmp"), target=PurePosixPath("/mnt"), mode=BindMode.RW)),
+        ("/tmp:/mnt:copy", Bind(source=Path("/tmp"), target=PurePosixPath("/mnt"), mode=BindMode.COPY)),
         ("some/where:/mnt", Bind(source=Path.cwd() / "some/where", target=PurePosixPath("/mnt"))),
     ],
 )
@@ -61,7 +63,7 @@ def test_parse_bind(text: str, bind: Bind) -> None:
         ("/a:b", "the target 'b' of the bind '/a:b' is not an absolute path"),
         ("/a:/b/../c", "the target '/b/../c' of the bind '/a:/b/../c' is not an absolute path"),
         ("/a:/", "the bind '/a:/' would hide the whole image"),
-        ("/a:/b:copy", "'copy' in the bind '/a:/b:copy' is not a mode"),
+        ("/a:/b:cp", "'cp' in the bind '/a:/b:cp' is not a mode"),
     ],
 )
 def test_parse_bind_refuses(text: str, sentence: str) -> None:
@@ -98,7 +100,7 @@ def test_a_missing_target_becomes_a_mount_point_of_the_image(rootfs: Path) -> No
 def test_in_a_read_only_image_it_is_shown_by_the_overlay(rootfs: Path) -> None:
     operations = planned(rootfs, Bind(source=Path("/usr"), target=PurePosixPath("/a/b/c")), readonly=True)
     assert not [step for step in operations if isinstance(step, MakeMountPoint)]
-    assert EnterRoot(rootfs=str(rootfs), readonly=True, extra=(("a/b/c", True),)) in operations
+    assert EnterRoot(rootfs=str(rootfs), readonly=True, extra=(("a/b/c", True, ""),)) in operations
 
 
 def test_a_missing_target_below_a_fresh_file_system_is_made_there(rootfs: Path) -> None:
@@ -141,7 +143,10 @@ def test_the_terminal_is_the_console(rootfs: Path) -> None:
 
 
 def test_on_the_wire_an_operation_is_its_name_and_fields() -> None:
-    assert to_wire(MakeMountPoint(path="a", directory=True)) == ("MakeMountPoint", {"path": "a", "directory": True})
+    assert to_wire(MakeMountPoint(path="a", directory=True)) == (
+        "MakeMountPoint",
+        {"path": "a", "directory": True, "source": ""},
+    )
 
 
 @pytest.mark.parametrize(

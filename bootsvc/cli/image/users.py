@@ -1,0 +1,51 @@
+"""Users of an image get the ids of this server: what `syncuser`, and the `--syncuser` of other verbs, do and say."""
+
+from pathlib import Path
+
+import click
+
+from bootsvc.cli.image.vocabulary import Vocabulary
+from bootsvc.cli.terminal import warn
+from images.catalog import Catalog
+from images.ownership import Synchronization, finish, synchronize
+from images.syncuser import Move
+
+syncuser_option = click.option("--syncuser", is_flag=True, help="Give users and groups the ids that they have on this server.")
+
+
+def sync_users(catalog: Catalog, words: Vocabulary, name: str, sysconfdir: Path, *, write: bool = True) -> None:
+    """Synchronize, and say so in Warewulf's words; the caller holds the image's lock. Raises Error."""
+    done = synchronize(catalog, name, sysconfdir, write=write)
+    for text in done.comparison.warnings:
+        warn(text)
+    for line in report(done):
+        print(line)
+    if not done.plan:
+        print("uid/gid already synced", flush=True)
+    elif write:
+        print(f"uid/gid synced for {words.noun} {name}", flush=True)
+    else:
+        command = f"wwctl {words.noun} syncuser --write=true {name}"
+        print(f"uid/gid not synced: run `{command}` to synchronize", flush=True)
+
+
+def complete_sync(catalog: Catalog, name: str) -> None:
+    """Make good a synchronization that was interrupted, before anything else reads or changes the tree; the caller holds the
+    image's lock. Raises Error."""
+    if finish(catalog, name):
+        warn(f"{name}: completed a synchronization of users that was interrupted")
+
+
+def report(done: Synchronization) -> list[str]:
+    """One line for each id that changes, and one for what is added."""
+    moves, added = done.comparison.moves, done.comparison.added
+    lines = [f"{move.kind} {move.name}: {move.old} → {move.new}" for move in moves]
+    if added:
+        lines.append(f"added: {', '.join(map(_described, added))}")
+    if done.plan.entries:
+        lines.append(f"files and folders that change hands: {len(done.plan.entries)}")
+    return lines
+
+
+def _described(move: Move) -> str:
+    return f"{move.kind} {move.name} ({move.new})"

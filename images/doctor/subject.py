@@ -1,0 +1,158 @@
+"""What a check is given, and what it finds."""
+
+import enum
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from images.index import Entry
+from images.syncuser import FIRST_PERSON, AccountFiles
+from images.view import ImageView
+
+FOLDERS = (b"usr/sbin", b"usr/bin", b"sbin", b"bin", b"usr/local/sbin", b"usr/local/bin")
+
+
+class Severity(enum.StrEnum):
+    ERROR = "error"
+    """The image does not boot, or the node is of no use."""
+    WARNING = "warning"
+    """It boots, but something will surprise or harm somebody."""
+    NOTE = "note"
+    """Good to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One sentence, and what to type or do about it."""
+
+    severity: Severity
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What checks compare with. `accounts` is None when the head node's files could not be read; `root_keys`: the image's
+    nodes get root's authorized_keys from an overlay."""
+
+    architecture: str
+    accounts: AccountFiles | None = None
+    first_person: int = FIRST_PERSON
+    root_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """How packages are installed; `family` is empty when the distribution is none that we know."""
+
+    family: str
+    install: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An image as checks see it. `read` gives the first bytes of a regular file, at most so many, links followed inside the
+    image, or None; `command` is such as `wwctl image`; `compressed` is the size of what nodes download, None before a build."""
+
+    name: str
+    view: ImageView
+    read: Callable[[bytes, int], bytes | None]
+    architecture: str
+    host: Host
+    command: str = "wwctl image"
+    compressed: int | None = None
+
+    def text(self, path: bytes, limit: int = 1 << 20) -> str | None:
+        data = self.read(path, limit)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def exists(self, path: bytes) -> bool:
+        """Whether something is there, links followed."""
+        return self.view.find(self.view.resolve(path)) is not None
+
+    def program(self, *names: str) -> Entry | None:
+        """The first of these programs that the image has, links followed."""
+        for name in names:
+            for folder in FOLDERS:
+                found = self.view.find_file(folder + b"/" + name.encode())
+                if found is not None:
+                    return found
+        return None
+
+    def below(self, folder: bytes) -> Iterator[Entry]:
+        """Everything below a folder, links in its path followed; nothing when it is missing."""
+        prefix = self.view.resolve(folder) + b"/"
+        return (entry for entry in self.view if entry.path.startswith(prefix))
+
+    def distribution(self) -> Distribution:
+        release = self.text(b"etc/os-release") or self.text(b"usr/lib/os-release") or ""
+        values = dict(line.partition("=")[::2] for line in release.splitlines())
+        names = " ".join(values.get(key, "").strip("\"'") for key in ("ID", "ID_LIKE")).split()
+        for family, words, install in _FAMILIES:
+            if set(words) & set(names):
+                return Distribution(family=family, install=install)
+        return Distribution(family="", install="")
+
+    def run(self, *words: str) -> str:
+        """The command line that runs a program in the image."""
+        return f"{self.command} exec {self.name} {shlex.join(words)}"
+
+    def shell(self, script: str) -> str:
+        quoted = shlex.quote(script) if set(script) & set('"$`\\!') else f'"{script}"'
+        return f"{self.run('/bin/sh', '-c')} {quoted}"
+
+    def install(self, what: str, packages: "Packages") -> str:
+        """The command line that installs a package, or words when the distribution is not known; `what` is for those."""
+        distribution = self.distribution()
+        package = packages.get(distribution.family)
+        if package is None:
+            return f"install {what} in the image: {self.run('/bin/sh')}"
+        return self.run(*distribution.install.split(), *package.split())
+
+    def exclude(self, *patterns: str) -> str:
+        """The command line that keeps files out of what nodes get, while the tree still has them."""
+        lines = "; ".join(f"echo {shlex.quote(pattern)}" for pattern in patterns)
+        return self.shell(f"mkdir -p /etc/warewulf; ({lines}) >>/etc/warewulf/excludes")
+
+
+Packages = dict[str, str]
+"""A family's name to the package (or several) that brings the thing."""
+Check = Callable[[Subject], Iterator[Finding]]
+
+_FAMILIES = (
+    ("debian", ("debian", "ubuntu"), "apt-get install -y"),
+    ("redhat", ("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf install -y"),
+    ("suse", ("suse", "opensuse", "sles", "opensuse-leap"), "zypper --non-interactive install"),
+    ("alpine", ("alpine",), "apk add"),
+    ("arch", ("arch",), "pacman -S --noconfirm"),
+)
+
+
+def everywhere(package: str) -> Packages:
+    """A package of one name in every distribution that we know."""
+    return {family: package for family, _, _ in _FAMILIES}
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """`a, b, c and 7 more`."""
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def shown(path: bytes) -> str:
+    """A path as people see it; what could move a terminal's cursor is escaped."""
+    text = "/" + path.decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def error(message: str, fix: str) -> Finding:
+    return Finding(severity=Severity.ERROR, message=message, fix=fix)
+
+
+def warning(message: str, fix: str) -> Finding:
+    return Finding(severity=Severity.WARNING, message=message, fix=fix)
+
+
+def note(message: str, fix: str) -> Finding:
+    return Finding(severity=Severity.NOTE, message=message, fix=fix)

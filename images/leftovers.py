@@ -1,0 +1,46 @@
+"""What commands that were killed left behind, cleared away by the next one; what a living command uses stays."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from images import store_lock
+from images.catalog import Catalog
+from images.errors import Error
+from images.locks import exclusive
+from images.rootfs import remove_tree
+
+
+def clear(catalog: Catalog) -> None:
+    """Staging folders, half-written files of the store, and mount points in images. Never raises, for nobody asked for it."""
+    with contextlib.suppress(OSError):
+        catalog.remove_abandoned()
+    with contextlib.suppress(OSError, store_lock.StoreBusy):
+        if any(_unfinished(catalog.provision)):
+            with store_lock.alone(catalog.provision, wait=0):
+                _remove_unfinished(catalog.provision)
+    with contextlib.suppress(OSError):
+        for record in catalog.chroots.glob("*/.rootfs.mountpoints*"):
+            _tidy(catalog, record.parent.name)
+
+
+def _unfinished(provision: Path) -> Iterator[Path]:
+    """Who writes these holds the store's lock together with others, so whoever has it alone finds only strays."""
+    for pattern in ("segments", "kernels", "generations", "images/*", "images/*/history"):
+        yield from provision.glob(f"{pattern}/.new-*")
+
+
+def _remove_unfinished(provision: Path) -> None:
+    for path in list(_unfinished(provision)):
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _tidy(catalog: Catalog, name: str) -> None:
+    # Only after a crash that took every process of a sandbox at once; else its supervisor does it.
+    from images.sandbox.run import tidy
+
+    with contextlib.suppress(Error), exclusive(catalog.lock_path(name), holder=f"tidy {name}"):
+        tidy(catalog.get(name))
