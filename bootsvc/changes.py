@@ -1,33 +1,47 @@
-"""Changes to the nodes of nodes.conf as values: applied to a snapshot, checked against all nodes, shown as a diff.
+"""Changes to the nodes and profiles of nodes.conf as values: applied to a snapshot, checked, shown as a diff.
 
-`wwctl` and the HTTP API both build on these; nothing here reads or writes a file.
+`wwctl` and the HTTP API both build on these; nothing here reads or writes a file. `section` is store.NODES or
+store.PROFILES: whatever can be done to a node can be done to a profile.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+from bootsvc import hostlist
+from bootsvc.checks import checked
 from bootsvc.config import Config
-from bootsvc.registry import Registry, merged_node
-from bootsvc.store import Entry, Snapshot
+from bootsvc.names import UnknownName as UnknownName
+from bootsvc.names import closest as closest
+from bootsvc.store import NODES, PROFILES, Entry, Snapshot
 from images.errors import Error
-from netboot.fields import NETWORKS, node_fields
-from netboot.merge import without_negated
-from netboot.node import Node
+from netboot.fields import NETWORKS, Scope, node_fields
+from netboot.merge import listed_profiles
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*")
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_NAMES = {NODES: re.compile(rf"{_LABEL}(\.{_LABEL})*"), PROFILES: re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")}
+_NAME_HINTS = {
+    NODES: "letters, digits, hyphens and dots, at most 63 between two dots: n1, gpu-03, n1.cluster",
+    PROFILES: "letters, digits, and . _ + - after the first",
+}
 MAX_NAME = 253
+WORDS = {NODES: "node", PROFILES: "profile"}
+"""What one entry of a section is called."""
 
-Value = str | list[str] | None
+ANY = "*"
+
+Value = str | list[str] | bool | None
 KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Set the value at `path` of an entry; None removes it, and a mapping with it when `path` leads to one."""
+    """Set the value at `path` of an entry; None removes it, and a mapping with it when `path` leads to one.
+
+    `("disks", ANY, …)` stands for every disk of the entry.
+    """
 
     path: KeyPath
     value: Value
@@ -42,60 +56,96 @@ class Difference:
     after: Any
 
 
-class UnknownName(Error):
-    """A name that nothing has, with the closest one that something has."""
+def add_entries(snapshot: Snapshot, section: str, names: Sequence[str], changes: Sequence[Change], config: Config) -> Snapshot:
+    """New nodes or profiles, each with these values; a node's IPv4 addresses (also its BMC's) go up by one from node to node.
 
-    def __init__(self, what: str, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no {what} {name!r}", hint=closest(name, known) or _listed(what, known))
-        self.name = name
-
-
-def closest(name: str, known: Sequence[str]) -> str | None:
-    """The question whether another name was meant, or None when none is close."""
-    found = get_close_matches(name, known, n=1)
-    return f"did you mean {found[0]!r}?" if found else None
-
-
-def _listed(what: str, known: Sequence[str]) -> str:
-    shown = ", ".join(sorted(known)[:8]) + (", …" if len(known) > 8 else "")
-    return f"these exist: {shown}" if known else f"no {what} exists yet"
-
-
-def add_nodes(snapshot: Snapshot, names: Sequence[str], changes: Sequence[Change], config: Config) -> Snapshot:
-    """New nodes, each with these values; IPv4 addresses (also BMCs') go up by one from node to node.
-
-    Without `profiles` among the changes the profile `default` is attached when there is one. Raises Error.
+    Without `profiles` among the changes the profile `default` is attached to a node when there is one. Raises Error.
     """
-    nodes = dict(snapshot.nodes)
-    if not any(change.path == ("profiles",) for change in changes) and "default" in snapshot.profiles:
+    entries, word = dict(snapshot.entries(section)), WORDS[section]
+    if section == NODES and "default" in snapshot.profiles and not any(change.path == ("profiles",) for change in changes):
         changes = [Change(path=("profiles",), value=["default"]), *changes]
     for index, name in enumerate(names):
-        _check_name(name)
-        if name in nodes:
-            again = name not in snapshot.nodes
+        check_name(section, name)
+        if name in entries:
+            again = name not in snapshot.entries(section)
             raise Error(
-                f"the node {name!r} is named twice" if again else f"the node {name!r} exists already",
-                hint="name it once" if again else f"`wwctl node set {name}` changes it",
+                f"the {word} {name!r} is named twice" if again else f"the {word} {name!r} exists already",
+                hint="name it once" if again else f"`wwctl {word} set {name}` changes it",
             )
-        nodes[name] = apply({}, [_counted(change, index, name) for change in changes])
-    return _checked(snapshot, replace(snapshot, nodes=nodes), names, changes, config)
+        counted = [_counted(change, index, name) for change in changes] if section == NODES else changes
+        entries[name] = apply({}, counted)
+    return checked(snapshot, snapshot.with_entries(section, entries), section, names, config)
 
 
-def set_nodes(snapshot: Snapshot, names: Sequence[str], changes: Sequence[Change], config: Config) -> Snapshot:
-    """These nodes with the changes made; raises Error."""
-    nodes = dict(snapshot.nodes)
+def set_entries(snapshot: Snapshot, section: str, names: Sequence[str], changes: Sequence[Change], config: Config) -> Snapshot:
+    """These nodes or profiles with the changes made; raises Error."""
+    known = snapshot.entries(section)
     for name in names:
-        if name not in nodes:
-            raise UnknownName("node", name, list(snapshot.nodes))
-        nodes[name] = apply(nodes[name], changes)
-    return _checked(snapshot, replace(snapshot, nodes=nodes), names, changes, config)
+        if name not in known:
+            raise UnknownName(WORDS[section], name, list(known))
+    return put_entries(snapshot, section, {name: apply(known[name], changes) for name in names}, config)
+
+
+def put_entries(snapshot: Snapshot, section: str, entries: Mapping[str, Entry], config: Config) -> Snapshot:
+    """These entries instead of those of the same names, or as new ones; raises Error."""
+    known = snapshot.entries(section)
+    for name in entries:
+        if name not in known:
+            check_name(section, name)
+    return checked(snapshot, snapshot.with_entries(section, {**known, **entries}), section, list(entries), config)
+
+
+def delete_entries(snapshot: Snapshot, section: str, names: Sequence[str]) -> Snapshot:
+    """Without these nodes or profiles; raises Error for a profile that is used, and for `default`."""
+    gone = frozenset(names)
+    if section == PROFILES:
+        if "default" in gone:
+            raise Error(
+                "the profile 'default' cannot be deleted",
+                hint="`wwctl node set --profile` and `wwctl profile unset default` change what it does",
+            )
+        for name in names:
+            used = profile_users(snapshot, name, gone)
+            if used:
+                raise Error(f"the profile {name!r} is used by {used}", hint="take it from them first, with `set --profile`")
+    return snapshot.with_entries(
+        section, {name: entry for name, entry in snapshot.entries(section).items() if name not in gone}
+    )
+
+
+def profile_users(snapshot: Snapshot, profile: str, without: frozenset[str] = frozenset()) -> str:
+    """The nodes and profiles that list a profile, in words; empty when none does. Profiles in `without` do not count."""
+    nodes = [name for name, entry in snapshot.nodes.items() if profile in listed_profiles(entry)]
+    profiles = [name for name, entry in snapshot.profiles.items() if name not in without and profile in listed_profiles(entry)]
+    return " and ".join(
+        f"{word}{'s' if len(users) > 1 else ''} {hostlist.compress(users)}"
+        for word, users in (("node", nodes), ("profile", profiles))
+        if users
+    )
+
+
+def merged_into(entry: Entry, new: Entry) -> Entry:
+    """`entry` with all that `new` says; a list replaces a list, mappings are joined by key."""
+    joined = dict(entry)
+    for key, value in new.items():
+        present = joined.get(key)
+        joined[key] = merged_into(present, value) if isinstance(present, Mapping) and isinstance(value, Mapping) else value
+    return joined
 
 
 def apply(entry: Entry, changes: Sequence[Change]) -> Entry:
     """A copy of an entry with the changes made; mappings left empty go too."""
     for change in changes:
-        entry = _put(entry, change.path, change.value)
+        for path in _paths(entry, change.path):
+            entry = _put(entry, path, change.value)
     return entry
+
+
+def _paths(entry: Entry, path: KeyPath) -> list[KeyPath]:
+    if path[:2] != ("disks", ANY):
+        return [path]
+    disks = entry.get("disks")
+    return [("disks", disk, *path[2:]) for disk in disks] if isinstance(disks, Mapping) else []
 
 
 def _put(entry: Entry, path: KeyPath, value: Value) -> dict[str, Any]:
@@ -123,82 +173,10 @@ def _counted(change: Change, index: int, name: str) -> Change:
         raise Error(f"there is no IPv4 address left for the node {name!r}", hint="begin with a lower address") from exc
 
 
-def _check_name(name: str) -> None:
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
-        raise Error(
-            f"{name!r} cannot be the name of a node",
-            hint="letters, digits, hyphens and dots, at most 63 between two dots: n1, gpu-03, n1.cluster",
-        )
-
-
-def _checked(before: Snapshot, after: Snapshot, names: Sequence[str], changes: Sequence[Change], config: Config) -> Snapshot:
-    """`after`, when the nodes in it can be used and share no address; raises Error."""
-    for change in changes:
-        if change.path == ("profiles",) and isinstance(change.value, list):
-            for profile in without_negated(change.value):
-                if profile not in after.profiles:
-                    raise UnknownName("profile", profile, list(after.profiles))
-    new = Registry.build(after, config.network)
-    owners = _owners(new)
-    for name in names:
-        node = new.by_name(name)
-        if node is None:
-            reason = next((text for text in new.problems if text.startswith(f"node {name}: ")), f"node {name} is unusable")
-            raise Error(reason.partition("; ")[0], hint="correct the value in nodes.conf")
-        known = set(_addresses(_find(before, name, config)))
-        for address in set(_addresses(node)) - known:
-            _check_address(node, address, owners[address], config)
-    return after
-
-
-def _find(snapshot: Snapshot, name: str, config: Config) -> Node | None:
-    """The merged node, or None when the snapshot has none that can be used."""
-    try:
-        entry = snapshot.nodes.get(name)
-        return None if entry is None else merged_node(name, entry, snapshot.profiles, config.network)[0]
-    except Error:
-        return None
-
-
-def _owners(registry: Registry) -> dict[tuple[str, str], list[str]]:
-    owners: dict[tuple[str, str], list[str]] = {}
-    for node in registry.nodes:
-        for address in _addresses(node):
-            owners.setdefault(address, []).append(node.id)
-    return owners
-
-
-def _addresses(node: Node | None) -> Iterator[tuple[str, str]]:
-    """Each address of a node, with the name of its field."""
-    if node is None:
-        return
-    for hwaddr, _ in node.hwaddrs():
-        yield "hwaddr", hwaddr
-    for device in node.network_devices.values():
-        if device.ipaddr:
-            yield "ipaddr", str(device.ipaddr)
-
-
-def _check_address(node: Node, address: tuple[str, str], owners: Sequence[str], config: Config) -> None:
-    kind, text = address
-    others = [owner for owner in owners if owner != node.id]
-    if others:
-        raise Error(f"node {node.id}: the {kind} {text} belongs to node {others[0]}", hint=f"give {node.id} another one")
-    if len(owners) > 1:
-        raise Error(f"node {node.id}: two of its networks have the {kind} {text}", hint="give one of them another one")
-    if kind != "ipaddr":
-        return
-    if text == str(config.ipaddr):
-        raise Error(f"node {node.id}: {text} is this server's own address", hint="give the node another one")
-    for device in node.network_devices.values():
-        interface = device.interface
-        if interface is None or str(interface.ip) != text or interface.network.prefixlen > 30:
-            continue
-        if interface.ip in (interface.network.network_address, interface.network.broadcast_address):
-            raise Error(
-                f"node {node.id}: {text} is an address that no machine in {interface.network} can have",
-                hint="choose another address, or another netmask",
-            )
+def check_name(section: str, name: str) -> None:
+    """Raises Error for what cannot be the name of a node or profile."""
+    if len(name) > MAX_NAME or not _NAMES[section].fullmatch(name):
+        raise Error(f"{name!r} cannot be the name of a {WORDS[section]}", hint=_NAME_HINTS[section])
 
 
 def differences(before: Entry, after: Entry, prefix: KeyPath = ()) -> list[Difference]:
@@ -217,14 +195,18 @@ def differences(before: Entry, after: Entry, prefix: KeyPath = ()) -> list[Diffe
 
 def label(path: KeyPath) -> str:
     """A value's place in the words of the command line: `kernelargs`, `netname[default].hwaddr`, `tag[rack]`."""
-    if path[0] == NETWORKS and len(path) > 2:
-        return f"netname[{path[1]}].{_flag_name(path[2:], network=True)}"
-    return _flag_name(path, network=False)
+    scope, names, rest = Scope.of(path)
+    if not rest:
+        # A whole record, which is empty.
+        return ".".join(path)
+    words = ("diskname", "partname") if scope is Scope.PARTITION else (f"{scope.value}name",)
+    owner = "".join(f"{word}[{name}]." for word, name in zip(words, names, strict=False))
+    return owner + _flag_name(rest, scope)
 
 
-def _flag_name(path: KeyPath, *, network: bool) -> str:
+def _flag_name(path: KeyPath, scope: Scope) -> str:
     for field in node_fields():
-        if field.network != network:
+        if field.scope is not scope:
             continue
         if field.path == path and field.flag:
             return field.flag

@@ -1,19 +1,20 @@
 """The merged nodes in memory, by hardware address, address and name. Immutable: a change builds another one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bootsvc.store import Entry, Snapshot
+from bootsvc.yamlfile import paused_gc
 from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot.fields import NETWORKS, known_keys
-from netboot.merge import merge
-from netboot.node import Node, to_node
+from netboot.merge import Merger
+from netboot.node import Node, ipv4, to_node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,24 +27,27 @@ class Registry:
     _names: Mapping[str, Node] = field(default_factory=dict)
     _hwaddrs: Mapping[str, Node] = field(default_factory=dict)
     _addresses: Mapping[IPv4Address, Node] = field(default_factory=dict)
+    _merging: "Merging | None" = None
 
     @classmethod
-    def build(cls, snapshot: Snapshot, network: IPv4Network | None = None) -> "Registry":
+    def build(cls, snapshot: Snapshot, network: IPv4Network | None = None, *, previous: "Registry | None" = None) -> "Registry":
         """Merge and index; `network` is the boot network, whose netmask a device in it need not repeat.
 
         A node with a bad field is left out and named in `problems`; of two nodes with one address the first has it.
+        Nodes whose entries are as in `previous` are taken over from there.
         """
-        problems: list[str] = []
+        with paused_gc():
+            return cls._build(snapshot, Merging(snapshot.profiles, network, previous._merging if previous else None))
+
+    @classmethod
+    def _build(cls, snapshot: Snapshot, merging: "Merging") -> "Registry":
         nodes: list[Node] = []
+        problems: list[str] = []
         for name, entry in snapshot.nodes.items():
-            problems += unknown_keys(f"node {name}", entry)
-            try:
-                node, warnings = merged_node(name, entry, snapshot.profiles, network)
-            except Error as exc:
-                problems.append(f"{exc.message}; the node is left out")
-                continue
-            nodes.append(node)
-            problems += warnings
+            result = merging.result(name, entry)
+            problems += result.problems
+            if result.node is not None:
+                nodes.append(result.node)
         for name, entry in snapshot.profiles.items():
             problems += unknown_keys(f"profile {name}", entry)
         nodes.sort(key=lambda node: (node.cluster_name, node.id))
@@ -62,6 +66,7 @@ class Registry:
             _names={node.id: node for node in nodes},
             _hwaddrs=hwaddrs,
             _addresses=addresses,
+            _merging=merging,
         )
 
     def by_hwaddr(self, hwaddr: str) -> Node | None:
@@ -83,27 +88,75 @@ class Registry:
         return tuple(node for node in self.nodes if node.image_name == image)
 
 
+class Result(NamedTuple):
+    """What one entry gave: a node, or None when it is unusable, and what is wrong with it."""
+
+    entry: Entry
+    node: Node | None
+    problems: tuple[str, ...]
+
+
+class Merging:
+    """Merges nodes one by one over the same profiles, and remembers what each entry gave."""
+
+    def __init__(self, profiles: Mapping[str, Entry], network: IPv4Network | None, previous: "Merging | None" = None) -> None:
+        self.profiles = profiles
+        self.network = network
+        self.results: dict[str, Result] = {}
+        self._merger = Merger(profiles)
+        same = previous is not None and previous.network == network and previous.profiles == profiles
+        self._previous: Mapping[str, Result] = previous.results if same and previous else {}
+
+    def result(self, name: str, entry: Entry) -> Result:
+        found = self._previous.get(name)
+        if found is None or found.entry != entry:
+            found = self._merge(name, entry)
+        self.results[name] = found
+        return found
+
+    def _merge(self, name: str, entry: Entry) -> Result:
+        unknown = unknown_keys(f"node {name}", entry)
+        try:
+            node, warnings = self.node(name, entry)
+        except Error as exc:
+            return Result(entry, None, (*unknown, f"{exc.message}; the node is left out"))
+        return Result(entry, node, (*unknown, *warnings))
+
+    def node(self, name: str, entry: Entry) -> tuple[Node, tuple[str, ...]]:
+        """One node with its profiles, and warnings; raises Error that names node and field when a value is unusable."""
+        merged = self._merger.merge(name, entry)
+        return _to_node(f"node {name}", name, merged.entry, self.network), merged.warnings
+
+
+def check_profile(name: str, entry: Entry) -> None:
+    """Raises Error when no node could have this profile, because a value in it is unusable."""
+    _to_node(f"profile {name}", "", entry, None)
+
+
 def merged_node(
     name: str, entry: Entry, profiles: Mapping[str, Entry], network: IPv4Network | None
 ) -> tuple[Node, tuple[str, ...]]:
-    """One node with its profiles, and warnings; raises Error that names node and field when a value is unusable."""
-    merged = merge(name, entry, profiles)
-    complete = _complete(name, merged.entry, network)
+    """As `Merging.node`, for a single node."""
+    return Merging(profiles, network).node(name, entry)
+
+
+def _to_node(owner: str, name: str, entry: Entry, network: IPv4Network | None) -> Node:
+    complete = _complete(owner, entry, network)
     try:
-        return to_node(name, complete), merged.warnings
+        return to_node(name, complete)
     except msgspec.ValidationError as exc:
-        raise Error(f"node {name}: {_explain(complete, exc)}", hint="correct the value in nodes.conf") from exc
+        raise Error(f"{owner}: {_explain(complete, exc)}", hint="correct the value in nodes.conf") from exc
 
 
-def _complete(name: str, entry: Entry, network: IPv4Network | None) -> Entry:
+def _complete(owner: str, entry: Entry, network: IPv4Network | None) -> Entry:
     """Hardware addresses in one spelling, and the boot network's netmask where a device in it has none."""
     devices = entry.get(NETWORKS)
     if not isinstance(devices, Mapping):
         return entry
-    return {**entry, NETWORKS: {key: _complete_device(name, key, device, network) for key, device in devices.items()}}
+    return {**entry, NETWORKS: {key: _complete_device(owner, key, device, network) for key, device in devices.items()}}
 
 
-def _complete_device(name: str, key: str, device: Any, network: IPv4Network | None) -> Any:
+def _complete_device(owner: str, key: str, device: Any, network: IPv4Network | None) -> Any:
     if not isinstance(device, Mapping):
         return device
     completed = dict(device)
@@ -111,7 +164,7 @@ def _complete_device(name: str, key: str, device: Any, network: IPv4Network | No
         try:
             completed["hwaddr"] = hardware.parse(device["hwaddr"])
         except Error as exc:
-            raise Error(f"node {name}: {NETWORKS}.{key}.hwaddr: {exc.message}", hint=exc.hint) from exc
+            raise Error(f"{owner}: {NETWORKS}.{key}.hwaddr: {exc.message}", hint=exc.hint) from exc
     if network and device.get("ipaddr") and not device.get("netmask") and _inside(device["ipaddr"], network):
         completed["netmask"] = str(network.netmask)
     return completed
@@ -119,7 +172,7 @@ def _complete_device(name: str, key: str, device: Any, network: IPv4Network | No
 
 def _inside(address: object, network: IPv4Network) -> bool:
     try:
-        return IPv4Address(str(address)) in network
+        return ipv4(str(address)) in network
     except AddressValueError:
         return False
 
@@ -148,12 +201,15 @@ def unknown_keys(owner: str, entry: Entry) -> list[str]:
     ]
 
 
-def _unknown(entry: Entry, known: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+def _unknown(entry: Entry, known: Mapping[Any, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], list[str]]]:
+    found = []
     for key, value in entry.items():
-        if key not in known and ... not in known:
-            yield (key,), list(known)
+        if isinstance(value, str) and key in known:
             continue
-        inner = known.get(key, known.get(...))
-        if inner is not None and isinstance(value, Mapping):
-            for path, candidates in _unknown(value, inner):
-                yield (key, *path), candidates
+        if key not in known and ... not in known:
+            found.append(((*prefix, key), list(known)))
+        elif not isinstance(value, str):
+            inner = known.get(key, known.get(...))
+            if inner is not None and isinstance(value, Mapping):
+                found += _unknown(value, inner, (*prefix, key))
+    return found

@@ -7,7 +7,7 @@ applied, and what aliases repeat is bounded (a few lines can otherwise mean 10^9
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +114,18 @@ def error(source: Path, node: Node, reason: str, *, key: str = "", hint: str | N
 
 def read_text(path: Path) -> str:
     """A file's text without a byte order mark; raises YamlError for bytes that are not UTF-8, and OSError."""
-    data = path.read_bytes()
+    return decode(path.read_bytes(), path)
+
+
+def decode(data: bytes, source: Path) -> str:
+    """The text of a file's bytes, as `read_text`."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         before = data[: exc.start]
         column = exc.start - (before.rfind(b"\n") + 1) + 1
         raise YamlError(
-            path, before.count(b"\n") + 1, column, f"byte 0x{data[exc.start]:02x} is not UTF-8", hint="save it as UTF-8"
+            source, before.count(b"\n") + 1, column, f"byte 0x{data[exc.start]:02x} is not UTF-8", hint="save it as UTF-8"
         ) from exc
 
 
@@ -163,20 +167,30 @@ def _merge_sources(value: Node, source: Path) -> list[Item]:
     return found
 
 
-def value(node: Node, source: Path, *, typed: bool = False) -> Any:
-    """Plain Python values: text, None, lists and mappings; with `typed` also YAML 1.2's numbers and booleans."""
+Typing = Callable[[str], Any]
+"""What plain text without quotes means; by default text, whatever it looks like."""
+
+
+def value(node: Node, source: Path, *, typing: Typing | None = None) -> Any:
+    """Plain Python values: text, None, lists and mappings, and what `typing` makes of plain text."""
     if isinstance(node, ScalarNode):
         if node.tag not in _KNOWN_TAGS:
             raise error(source, node, f"the tag {node.tag!r} is not supported")
         if node.tag == NULL:
             return None
         plain = not node.style and node.tag != MERGE
-        return core_scalar(node.value) if typed and plain else node.value
+        return typing(node.value) if typing and plain else node.value
     if node.tag not in _KNOWN_TAGS:
         raise error(source, node, f"the tag {node.tag!r} is not supported")
     if isinstance(node, SequenceNode):
-        return [value(member, source, typed=typed) for member in node.value]
-    return {item.key: value(item.value, source, typed=typed) for item in items(node, source)}
+        return [value(member, source, typing=typing) for member in node.value]
+    return {item.key: value(item.value, source, typing=typing) for item in items(node, source)}
+
+
+def boolean_scalar(text: str) -> str | bool:
+    """Text that stays text, but for the booleans of YAML 1.1, which are those of Warewulf's reader."""
+    lower = text.lower()
+    return lower in ("true", "yes", "on") if lower in ("true", "false", "yes", "no", "on", "off") else text
 
 
 def core_scalar(text: str) -> str | int | float | bool | None:

@@ -3,7 +3,7 @@ that sets it, and what text it takes. CLI, file checks and documentation are mad
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -15,13 +15,51 @@ import msgspec
 
 from images.errors import Error
 from netboot import hwaddr
-from netboot.node import NetDev, Node, Record
+from netboot.node import Disk, FileSystem, NetDev, Node, Partition, Profile, Record
 
 NETWORKS = "network devices"
 TRUE_WORDS = ("true", "yes", "1")
 FALSE_WORDS = ("false", "no", "0")
 CLEAR_WORDS = ("UNSET", "UNDEF")
 """Given as a value, they remove the field."""
+
+
+class Scope(Enum):
+    """Which record of a node a field belongs to; the value is the word in --WORDname and --WORDdel."""
+
+    NODE = ""
+    NETWORK = "net"
+    DISK = "disk"
+    PARTITION = "part"
+    FILESYSTEM = "fs"
+
+    def path(self, names: Mapping["Scope", str]) -> tuple[str, ...]:
+        """Where the record stands in an entry of nodes.conf; `names` says which network, disk, … is meant."""
+        if self is Scope.NODE:
+            return ()
+        if self is Scope.PARTITION:
+            return (*Scope.DISK.path(names), PARTITIONS, names[self])
+        return (_SCOPE_KEYS[self], names[self])
+
+    @classmethod
+    def of(cls, path: Sequence[str]) -> tuple["Scope", tuple[str, ...], tuple[str, ...]]:
+        """The record that a path in an entry leads into, that record's own names, and the rest of the path."""
+        for scope, key in _SCOPE_KEYS.items():
+            if path[0] == key and len(path) > 1:
+                if scope is cls.DISK and len(path) > 3 and path[2] == PARTITIONS:
+                    return cls.PARTITION, (path[1], path[3]), tuple(path[4:])
+                return scope, (path[1],), tuple(path[2:])
+        return cls.NODE, (), tuple(path)
+
+
+PARTITIONS = "partitions"
+_SCOPE_KEYS = {Scope.NETWORK: NETWORKS, Scope.DISK: "disks", Scope.FILESYSTEM: "filesystems"}
+_RECORDS: Mapping[Scope, type[Record]] = {
+    Scope.NETWORK: NetDev,
+    Scope.DISK: Disk,
+    Scope.PARTITION: Partition,
+    Scope.FILESYSTEM: FileSystem,
+}
 
 
 class Kind(Enum):
@@ -37,23 +75,29 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One field; `path` leads to it in an entry of nodes.conf, for `network` fields in one network device."""
+    """One field; `path` leads to it in the record of its scope."""
 
     path: tuple[str, ...]
-    network: bool
+    scope: Scope
     kind: Kind
     flag: str | None
     short: str | None
     help: str
+    typed: bool = False
+    """A boolean that nodes.conf must hold as one, not as text."""
+    node_only: bool = False
+    """Profiles lack it."""
 
-    def full_path(self, netname: str) -> tuple[str, ...]:
-        """The path in an entry; `netname` is the network that a network field is meant for."""
-        return (NETWORKS, netname, *self.path) if self.network else self.path
+    def full_path(self, names: Mapping[Scope, str]) -> tuple[str, ...]:
+        """The path in an entry; `names` says which network, disk, … is meant."""
+        return (*self.scope.path(names), *self.path)
 
-    def parse(self, text: str) -> str | list[str]:
+    def parse(self, text: str) -> str | list[str] | bool:
         """What nodes.conf says for `text`, in its usual spelling; raises Error."""
         if self.kind is Kind.LIST:
             return split_list(text)
+        if self.typed:
+            return _boolean(text) == "true"
         check = _CHECKS.get(self.path[-1]) or _KIND_CHECKS.get(self.kind)
         return check(text) if check else text
 
@@ -66,28 +110,31 @@ def split_list(text: str) -> list[str]:
 
 @cache
 def node_fields() -> tuple[Field, ...]:
-    """Every field of a node, in the order of `netboot.node`; the fields of network devices come last."""
-    return (*_fields(Node, (), network=False), *_fields(NetDev, (), network=True))
+    """Every field of a node, in the order of `netboot.node`; those of network devices, disks, … come last."""
+    nested = (one for scope, record in _RECORDS.items() for one in _fields(record, (), scope))
+    return (*_fields(Node, (), Scope.NODE), *nested)
 
 
-def _fields(record: type[Record], prefix: tuple[str, ...], *, network: bool) -> tuple[Field, ...]:
+def _fields(record: type[Record], prefix: tuple[str, ...], scope: Scope) -> tuple[Field, ...]:
     found: list[Field] = []
     hints = get_type_hints(record, include_extras=True)
     for info in msgspec.structs.fields(record):
         hint = hints[info.name]
         path = (*prefix, info.encode_name)
         if isinstance(hint, type) and issubclass(hint, Record):
-            found += _fields(hint, path, network=network)
+            found += _fields(hint, path, scope)
         elif metas := [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, msgspec.Meta)]:
             extra: Mapping[str, Any] = metas[0].extra or {}
             found.append(
                 Field(
                     path=path,
-                    network=network,
+                    scope=scope,
                     kind=Kind.BOOLEAN if extra.get("boolean") else _kind(get_args(hint)[0]),
                     flag=extra.get("flag"),
                     short=extra.get("short"),
                     help=metas[0].description or "",
+                    typed=bool in get_args(get_args(hint)[0]),
+                    node_only=record is Node and info.name not in Profile.__struct_fields__,
                 )
             )
     return tuple(found)
@@ -98,7 +145,7 @@ def _kind(hint: Any) -> Kind:
         return Kind.LIST
     if get_origin(hint) is dict:
         return Kind.TAGS
-    if isinstance(hint, UnionType):
+    if isinstance(hint, UnionType) and str not in get_args(hint):
         return Kind.IPV4 if IPv4Address in get_args(hint) else Kind.IPV6
     return Kind.TEXT
 
@@ -166,12 +213,21 @@ def _number(low: int, high: int) -> Callable[[str], str]:
     return check
 
 
+def _guid(text: str) -> str:
+    if re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text):
+        return text
+    raise Error(f"{text!r} is no GUID", hint="such as 0FC63DAF-8483-4772-8E79-3D69D8477DE4 for Linux data")
+
+
 _KIND_CHECKS: Mapping[Kind, Callable[[str], str]] = {
     Kind.BOOLEAN: _boolean,
     Kind.IPV4: _ipv4,
     Kind.IPV6: _ipv6,
 }
 _CHECKS: Mapping[str, Callable[[str], str]] = {
+    "number": _number(0, 128),
+    "size_mib": _number(0, 999_999_999),
+    "type_guid": _guid,
     "hwaddr": hwaddr.parse,
     "netmask": _netmask,
     # RFC 791 §3.2: every module must forward 68 octets.

@@ -27,17 +27,39 @@ class Merged:
     warnings: tuple[str, ...] = ()
 
 
+class Merger:
+    """Merges many nodes over the same profiles: what a list of profiles gives is worked out once."""
+
+    def __init__(self, profiles: Mapping[str, Entry]) -> None:
+        self._profiles = profiles
+        self._known: dict[tuple[str, ...], tuple[Entry, tuple[str, ...]]] = {}
+
+    def merge(self, name: str, entry: Entry) -> Merged:
+        """Apply its profiles to one node; a profile that does not exist is a warning. Parts of the result are shared."""
+        base, missing = self._base(entry.get("profiles"))
+        merged = _over(base, entry)
+        for path in REMOVABLE:
+            if _negates(_at(entry, path)) or _negates(_at(base, path)):
+                merged = _without_negated_at(merged, path)
+        return Merged(
+            entry=merged, warnings=tuple(f"node {name} has the profile {gone!r}, which does not exist" for gone in missing)
+        )
+
+    def _base(self, listed: object) -> tuple[Entry, tuple[str, ...]]:
+        key = tuple(_texts(listed))
+        found = self._known.get(key)
+        if found is None:
+            order, missing = expand_profiles(listed, self._profiles)
+            base: Entry = {}
+            for profile in order:
+                base = _over(base, _inherited(self._profiles[profile]))
+            found = self._known[key] = base, missing
+        return found
+
+
 def merge(name: str, entry: Entry, profiles: Mapping[str, Entry]) -> Merged:
-    """Apply its profiles to one node; a profile that does not exist is a warning."""
-    order, missing = expand_profiles(entry.get("profiles"), profiles)
-    merged: dict[str, Any] = {}
-    for layer in (*(_inherited(profiles[profile]) for profile in order), entry):
-        _merge_into(merged, layer)
-    for path in REMOVABLE:
-        _remove_negated(merged, path)
-    return Merged(
-        entry=merged, warnings=tuple(f"node {name} has the profile {gone!r}, which does not exist" for gone in missing)
-    )
+    """Apply its profiles to one node, as `Merger` does to many."""
+    return Merger(profiles).merge(name, entry)
 
 
 def expand_profiles(names: object, profiles: Mapping[str, Entry]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -65,6 +87,11 @@ def expand_profiles(names: object, profiles: Mapping[str, Entry]) -> tuple[tuple
     visit(names)
     order = without_negated(expanded)
     return tuple(order), tuple(name for name in missing if "~" + name not in seen)
+
+
+def listed_profiles(entry: Entry) -> frozenset[str]:
+    """The profiles that an entry itself takes, without the negations."""
+    return frozenset(name for name in _texts(entry.get("profiles")) if not name.startswith("~"))
 
 
 def without_negated(values: Sequence[Any]) -> list[Any]:
@@ -114,17 +141,22 @@ def _inherited(profile: Entry) -> Entry:
     return {key: value for key, value in profile.items() if key not in NODE_ONLY}
 
 
-def _merge_into(target: dict[str, Any], layer: Entry) -> None:
+def _over(base: Entry, layer: Entry) -> dict[str, Any]:
+    """A new mapping: `layer` over `base`. Neither is changed; inner parts of `base` are shared."""
+    result = dict(base)
     for key, value in layer.items():
-        present = target.get(key)
-        if isinstance(value, Mapping):
-            inner = present if isinstance(present, dict) else {}
-            _merge_into(inner, value)
-            target[key] = inner
+        if isinstance(value, str):
+            if value:
+                result[key] = value
         elif isinstance(value, list):
-            target[key] = [*present, *value] if isinstance(present, list) else list(value)
-        elif _is_set(value):
-            target[key] = value
+            present = result.get(key)
+            result[key] = [*present, *value] if isinstance(present, list) else list(value)
+        elif isinstance(value, Mapping):
+            present = result.get(key)
+            result[key] = _over(present if isinstance(present, Mapping) else {}, value)
+        elif value is not None:
+            result[key] = value
+    return result
 
 
 def _is_set(value: Any) -> bool:
@@ -132,15 +164,28 @@ def _is_set(value: Any) -> bool:
     return value is not None and value not in ("", [])
 
 
-def _remove_negated(merged: dict[str, Any], path: Path) -> None:
-    *parents, last = path
-    holder: Any = merged
-    for key in parents:
-        holder = holder.get(key)
-        if not isinstance(holder, dict):
-            return
-    if isinstance(holder.get(last), list):
-        holder[last] = without_negated(holder[last])
+def _at(entry: Entry, path: Path) -> Any:
+    value: Any = entry.get(path[0])
+    for key in path[1:]:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _negates(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(member, str) and member.startswith("~") for member in value)
+
+
+def _without_negated_at(merged: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The mapping with the list at `path` as its negations leave it."""
+    key, *rest = path
+    present = merged.get(key)
+    if rest:
+        inner = _without_negated_at(present, tuple(rest)) if isinstance(present, dict) else present
+        return merged if inner is present else {**merged, key: inner}
+    if not isinstance(present, list):
+        return merged
+    kept = without_negated(present)
+    return merged if len(kept) == len(present) else {**merged, key: kept}
 
 
 def _texts(value: object) -> list[str]:

@@ -5,6 +5,7 @@ mappings, because what the file does not say must not be written back.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from msgspec import Meta, field
 def _flag(help_text: str, name: str | None = None, short: str | None = None, *, boolean: bool = False) -> Meta:
     """Metadata of a field: its help, and the `wwctl node set` flag that sets it (none: only by editing the file).
 
-    A boolean is text in the file too; its flag alone means true.
+    A boolean's flag alone means true; in the file it is text too, unless its type here is bool.
     """
     return Meta(description=help_text, extra={"flag": name, "short": short, "boolean": boolean})
 
@@ -74,6 +75,40 @@ class Ipmi(Record, frozen=True, kw_only=True):
     tags: Annotated[dict[str, str], _flag("BMC tags")] = {}
 
 
+class Partition(Record, frozen=True, kw_only=True):
+    """One partition of a disk; its key is its label, which `wwctl` takes as --partname."""
+
+    number: Annotated[str, _flag("partition number, 0 for the next free one", "partnumber")] = ""
+    size_mib: Annotated[str, _flag("partition size in MiB, 0 for all that is left", "partsize")] = ""
+    start_mib: Annotated[str, _flag("where the partition begins, in MiB")] = ""
+    type_guid: Annotated[str, _flag("GUID of the partition type", "parttype")] = ""
+    guid: Annotated[str, _flag("GUID of the partition")] = ""
+    wipe_partition_entry: Annotated[bool | None, _flag("replace a partition that does not match", "partwipe", boolean=True)] = (
+        None
+    )
+    should_exist: Annotated[bool | None, _flag("create the partition", "partcreate", boolean=True)] = None
+    resize: Annotated[bool | None, _flag("resize the partition", boolean=True)] = None
+
+
+class Disk(Record, frozen=True, kw_only=True):
+    """One disk of a node; its key is its device, which `wwctl` takes as --diskname."""
+
+    wipe_table: Annotated[bool | None, _flag("write a new partition table", "diskwipe", boolean=True)] = None
+    partitions: dict[str, Partition] = {}
+
+
+class FileSystem(Record, frozen=True, kw_only=True):
+    """One file system; its key is its block device, which `wwctl` takes as --fsname."""
+
+    format: Annotated[str, _flag("file system format: ext4, xfs, swap, …", "fsformat")] = ""
+    path: Annotated[str, _flag("mount point", "fspath")] = ""
+    label: Annotated[str, _flag("file system label")] = ""
+    uuid: Annotated[str, _flag("file system UUID")] = ""
+    options: Annotated[tuple[str, ...], _flag("options of mkfs")] = ()
+    mount_options: Annotated[str | tuple[str, ...], _flag("mount options")] = ""
+    wipe_filesystem: Annotated[bool | None, _flag("format the device anew at every boot", "fswipe", boolean=True)] = None
+
+
 class Profile(Record, frozen=True, kw_only=True):
     """Everything a profile may set for its nodes."""
 
@@ -97,8 +132,8 @@ class Profile(Record, frozen=True, kw_only=True):
     ipmi: Ipmi = Ipmi()
     network_devices: dict[str, NetDev] = field(name="network devices", default_factory=dict)
     tags: Annotated[dict[str, str], _flag("tags")] = {}
-    disks: dict[str, Any] = {}
-    filesystems: dict[str, Any] = {}
+    disks: dict[str, Disk] = {}
+    filesystems: dict[str, FileSystem] = {}
     resources: dict[str, Any] = {}
 
 
@@ -131,10 +166,26 @@ class Node(Profile, frozen=True, kw_only=True):
                 yield device.hwaddr.lower().replace("-", ":"), device
 
 
-def _decode(expected: type, value: object) -> object:
+_OCTETS = {str(octet): octet for octet in range(256)}
+
+
+@lru_cache(maxsize=100_000)
+def ipv4(text: str) -> IPv4Address:
+    """As IPv4Address, several times as fast: masks and gateways repeat, and every reload sees the same addresses."""
+    try:
+        first, second, third, fourth = text.split(".")
+        return IPv4Address(_OCTETS[first] << 24 | _OCTETS[second] << 16 | _OCTETS[third] << 8 | _OCTETS[fourth])
+    except (KeyError, ValueError):
+        # The usual constructor says what is wrong.
+        return IPv4Address(text)
+
+
+def _decode(expected: type, value: Any) -> object:
     """msgspec hook: the address types that it does not know."""
-    if expected in (IPv4Address, IPv6Address):
-        return expected(value)
+    if expected is IPv4Address:
+        return ipv4(value) if isinstance(value, str) else IPv4Address(value)
+    if expected is IPv6Address:
+        return IPv6Address(value)
     raise NotImplementedError(expected)
 
 

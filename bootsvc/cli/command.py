@@ -43,7 +43,8 @@ class Invocation:
         """nodes.conf, where the configuration says it is."""
         from bootsvc.store import Store
 
-        return Store(self.config().paths.nodes_conf)
+        paths = self.config().paths
+        return Store(paths.nodes_conf, paths.nodes_cache)
 
 
 class HintedUsageError(click.UsageError):

@@ -1,4 +1,4 @@
-"""The value flags of `node add` and `node set`, made of `netboot.fields`; what is given becomes a list of changes."""
+"""The value flags of `add`, `set` and `unset`, made of `netboot.fields`; what is given becomes a list of changes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,25 +6,41 @@ from typing import Any
 
 import click
 
-from bootsvc.changes import Change
+from bootsvc.changes import ANY, Change
+from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Verb
+from bootsvc.store import NODES
 from images.errors import Error
-from netboot.fields import CLEAR_WORDS, FALSE_WORDS, NETWORKS, TRUE_WORDS, Field, Kind, node_fields
+from netboot.fields import CLEAR_WORDS, FALSE_WORDS, TRUE_WORDS, Field, Kind, Scope, node_fields
 
 _NETNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOOLEAN_WORDS = frozenset((*TRUE_WORDS, *FALSE_WORDS, *CLEAR_WORDS))
 _OLD_NAMES = {"image": ["--container", "-C"], "runtime-overlays": ["--runtime"], "system-overlays": ["--wwinit"]}
 """Flags of earlier versions, which still work and are not shown."""
 
-TAGS: Mapping[str, tuple[str, ...]] = {"tag": ("tags",), "ipmitag": ("ipmi", "tags"), "nettag": (NETWORKS, "tags")}
-"""Word in --WORDadd and --WORDdel to the path of the tags; for networks, of the network chosen by --netname."""
+TAGS: Mapping[str, tuple[Scope, tuple[str, ...], str]] = {
+    "tag": (Scope.NODE, ("tags",), "tags"),
+    "ipmitag": (Scope.NODE, ("ipmi", "tags"), "BMC tags"),
+    "nettag": (Scope.NETWORK, ("tags",), "network tags"),
+}
+"""Word in --WORDadd and --WORDdel to where the tags are; a network's are those of --netname."""
+
+_SCOPES: Mapping[Scope, tuple[str, str]] = {
+    Scope.NETWORK: ("network", "NAME"),
+    Scope.DISK: ("disk", "DEVICE"),
+    Scope.PARTITION: ("partition", "LABEL"),
+    Scope.FILESYSTEM: ("file system", "DEVICE"),
+}
+"""What --netname, --diskname, … name."""
+
+_METAVARS = {Kind.BOOLEAN: "[true|false]", Kind.LIST: "A,B,…", Kind.IPV4: "ADDRESS", Kind.IPV6: "ADDRESS"}
 
 
 class ValueVerb(Verb):
     """A verb with value flags: a boolean flag alone means true, whatever stands after it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        booleans = {name for field in _flagged() if field.kind is Kind.BOOLEAN for name in _names(field)}
+        booleans = {name for field in _flagged(NODES) if field.kind is Kind.BOOLEAN for name in _names(field)}
         complete: list[str] = []
         for index, arg in enumerate(args):
             if arg == "--":
@@ -38,54 +54,142 @@ class ValueVerb(Verb):
         return super().parse_args(ctx, complete)
 
 
-def value_options(*, removal: bool) -> list[click.Parameter]:
-    """One option a field, the tags', and with `removal` those that take tags and networks away."""
-    options: list[click.Parameter] = [_option(field) for field in _flagged()]
-    hidden = {field.flag: field for field in _flagged()}
+def value_options(section: str, *, removal: bool) -> list[click.Parameter]:
+    """One option a field, the tags', and with `removal` those that take tags, networks and disks away."""
+    fields = {field.flag: field for field in _flagged(section) if field.flag}
+    options: list[click.Parameter] = [_option(field) for field in fields.values()]
     options += [
-        click.Option([*names, _old(flag)], hidden=True, multiple=hidden[flag].kind is Kind.LIST)
+        click.Option([*names, _old(flag)], hidden=True, multiple=fields[flag].kind is Kind.LIST)
         for flag, names in _OLD_NAMES.items()
     ]
-    options.append(
-        click.Option(["--netname"], default="default", show_default=True, metavar="NAME", help="The network that is meant.")
-    )
-    for word in TAGS:
-        name = {"tag": "tags", "ipmitag": "BMC tags", "nettag": "network tags"}[word]
-        options.append(click.Option([f"--{word}add"], multiple=True, metavar="KEY=VALUE,…", help=f"Set {name}."))
+    options += [_scope_option(scope) for scope in _SCOPES]
+    for word, (_, _, what) in TAGS.items():
+        options.append(click.Option([f"--{word}add"], multiple=True, metavar="KEY=VALUE,…", help=f"Set {what}."))
         if removal:
-            options.append(click.Option([f"--{word}del"], multiple=True, metavar="KEY,…", help=f"Remove {name}."))
+            options.append(click.Option([f"--{word}del"], multiple=True, metavar="KEY,…", help=f"Remove {what}."))
     if removal:
-        options.append(click.Option(["--netdel"], multiple=True, metavar="NAME", help="Remove a network."))
+        options += [
+            click.Option([f"--{scope.value}del"], multiple=True, metavar=metavar, help=f"Remove a {what}.")
+            for scope, (what, metavar) in _SCOPES.items()
+        ]
+    return options
+
+
+def unset_options(section: str) -> list[click.Parameter]:
+    """One switch a field, and the tags by their keys."""
+    fields = {field.flag: field for field in _flagged(section) if field.flag}
+    options: list[click.Parameter] = [
+        click.Option([*_names(field), _key(flag)], is_flag=True, help=f"Unset: {field.help}.") for flag, field in fields.items()
+    ]
+    options += [click.Option([*names, _old(flag)], is_flag=True, hidden=True) for flag, names in _OLD_NAMES.items()]
+    options += [_scope_option(scope) for scope in _SCOPES]
+    options += [
+        click.Option([f"--{word}"], multiple=True, metavar="KEY,…", help=f"Remove {what}.")
+        for word, (_, _, what) in TAGS.items()
+    ]
     return options
 
 
 def changes(given: Mapping[str, Any]) -> list[Change]:
-    """The changes that these options ask for, in the order of the fields; raises Error that names the flag."""
-    netname = given["netname"]
-    if not _NETNAME.fullmatch(netname):
-        raise Error(f"--netname: {netname!r} cannot be the name of a network", hint="letters, digits, . _ and -")
-    found = [Change(path=(NETWORKS, name), value=None) for name in given.get("netdel") or ()]
-    for field in _flagged():
+    """The changes that these options of `add` or `set` ask for, in the order of the fields; raises Error."""
+    names = _scope_names(given)
+    found: list[Change] = []
+    used: set[Scope] = set()
+    for scope in _SCOPES:
+        for name in _split(given.get(f"{scope.value}del")):
+            used.add(Scope.DISK if scope is Scope.PARTITION else scope)
+            found.append(Change(path=_whole(scope, {**names, scope: name}), value=None))
+    for field in _flagged(NODES):
         assert field.flag
-        value = given.get(_key(field.flag))
-        if value is None or value == ():
-            value = given.get(_old(field.flag))
+        value = _given(given, field.flag)
         if value is None or value == ():
             continue
         text = ",".join(value) if field.kind is Kind.LIST else value
-        found.append(Change(path=field.full_path(netname), value=_parse(field, text)))
-    for word, path in TAGS.items():
-        full = (NETWORKS, netname, *path[1:]) if path[0] == NETWORKS else path
+        found.append(Change(path=field.full_path(_complete(names, field.scope, field.flag)), value=_parse(field, text)))
+        used.add(field.scope)
+    for word, (scope, path, _) in TAGS.items():
+        holder = (*scope.path(_complete(names, scope, word)), *path)
         for pair in _split(given.get(f"{word}add")):
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 raise Error(f"--{word}add: {pair!r} is no KEY=VALUE", hint=f"such as --{word}add rack=7")
-            found.append(Change(path=(*full, key), value=value))
-        found += [Change(path=(*full, key), value=None) for key in _split(given.get(f"{word}del"))]
+            found.append(Change(path=(*holder, key), value=value))
+            used.add(scope)
+        for key in _split(given.get(f"{word}del")):
+            found.append(Change(path=(*holder, key), value=None))
+            used.add(scope)
+    _refuse_idle(names, used)
     return found
 
 
-def _parse(field: Field, text: str) -> str | list[str] | None:
+def removals(given: Mapping[str, Any]) -> list[Change]:
+    """The changes that these options of `unset` ask for; a scope without a field means the whole record. Raises Error."""
+    names = _scope_names(given)
+    found: list[Change] = []
+    used: set[Scope] = set()
+    for field in _flagged(NODES):
+        assert field.flag
+        if _given(given, field.flag):
+            found.append(Change(path=field.full_path(_complete(names, field.scope, field.flag)), value=None))
+            used.add(field.scope)
+    for word, (scope, path, _) in TAGS.items():
+        for key in _split(given.get(word)):
+            found.append(Change(path=(*scope.path(_complete(names, scope, word)), *path, key), value=None))
+            used.add(scope)
+    if Scope.PARTITION in names:
+        used.add(Scope.DISK)
+    found += [Change(path=_whole(scope, names), value=None) for scope in names if scope not in used]
+    return found
+
+
+def _scope_names(given: Mapping[str, Any]) -> dict[Scope, str]:
+    """What --netname and its like name; raises Error."""
+    names: dict[Scope, str] = {scope: given[f"{scope.value}name"] for scope in _SCOPES if given.get(f"{scope.value}name")}
+    netname, partname, fsname = (names.get(scope) for scope in (Scope.NETWORK, Scope.PARTITION, Scope.FILESYSTEM))
+    if netname and not _NETNAME.fullmatch(netname):
+        raise Error(f"--netname: {netname!r} cannot be the name of a network", hint="letters, digits, . _ and -")
+    if fsname and not fsname.startswith("/dev/"):
+        if fsname != partname:
+            raise Error(
+                f"--fsname: {fsname!r} is no block device",
+                hint="name a device below /dev, or what --partname names",
+            )
+        names[Scope.FILESYSTEM] = f"/dev/disk/by-partlabel/{fsname}"
+    return names
+
+
+def _complete(names: Mapping[Scope, str], scope: Scope, flag: str) -> Mapping[Scope, str]:
+    """The names with the default network; raises Error when the flag needs one that is not given."""
+    for needed in (Scope.DISK, scope) if scope is Scope.PARTITION else (scope,):
+        if needed in (Scope.DISK, Scope.PARTITION, Scope.FILESYSTEM) and needed not in names:
+            what = _SCOPES[needed][0]
+            raise Error(f"--{flag} needs --{needed.value}name", hint=f"--{needed.value}name says which {what} is meant")
+    return {Scope.NETWORK: "default", **names}
+
+
+def _whole(scope: Scope, names: Mapping[Scope, str]) -> tuple[str, ...]:
+    """The path of a whole record; a partition whose disk is not named is sought on all."""
+    return scope.path({Scope.DISK: ANY, **names})
+
+
+def _refuse_idle(names: Mapping[Scope, str], used: set[Scope]) -> None:
+    """A scope that no other flag uses is a mistake; a partition uses its disk, and a file system its partition."""
+    if Scope.PARTITION in names and Scope.PARTITION in used:
+        used.add(Scope.DISK)
+    if names.get(Scope.FILESYSTEM, "").endswith(f"/by-partlabel/{names.get(Scope.PARTITION)}"):
+        used |= {Scope.PARTITION, Scope.DISK}
+    for scope in names:
+        if scope not in used and scope is not Scope.NETWORK:
+            raise Error(f"--{scope.value}name {names[scope]}: nothing is said about that {_SCOPES[scope][0]}")
+
+
+def _given(given: Mapping[str, Any], flag: str) -> Any:
+    """The flag's value, or that of its old name."""
+    value = given.get(_key(flag))
+    return given.get(_old(flag)) if value is None or value in ((), False) else value
+
+
+def _parse(field: Field, text: str) -> str | list[str] | bool | None:
     if text in CLEAR_WORDS or text == "":
         return None
     try:
@@ -94,8 +198,8 @@ def _parse(field: Field, text: str) -> str | list[str] | None:
         raise Error(f"--{field.flag}: {exc.message}", hint=exc.hint) from exc
 
 
-def _flagged() -> Iterable[Field]:
-    return (field for field in node_fields() if field.flag)
+def _flagged(section: str) -> Iterable[Field]:
+    return (field for field in node_fields() if field.flag and (section == NODES or not field.node_only))
 
 
 def _names(field: Field) -> list[str]:
@@ -104,19 +208,19 @@ def _names(field: Field) -> list[str]:
 
 def _option(field: Field) -> click.Option:
     assert field.flag
-    metavar = {
-        Kind.TEXT: "TEXT",
-        Kind.BOOLEAN: "[true|false]",
-        Kind.LIST: "A,B,…",
-        Kind.IPV4: "ADDRESS",
-        Kind.IPV6: "ADDRESS",
-    }
     return click.Option(
         [*_names(field), _key(field.flag)],
-        metavar=metavar.get(field.kind, "TEXT"),
+        metavar=_METAVARS.get(field.kind, "TEXT"),
         multiple=field.kind is Kind.LIST,
         help=f"{field.help[:1].upper()}{field.help[1:]}." if not field.help.startswith("iPXE") else f"{field.help}.",
+        shell_complete=completion.of_field(field.flag),
     )
+
+
+def _scope_option(scope: Scope) -> click.Option:
+    what, metavar = _SCOPES[scope]
+    default = " (default: default)" if scope is Scope.NETWORK else ""
+    return click.Option([f"--{scope.value}name"], metavar=metavar, help=f"The {what} that is meant{default}.")
 
 
 def _key(flag: str) -> str:

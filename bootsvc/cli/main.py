@@ -11,6 +11,7 @@ from typing import NamedTuple
 import click
 
 from bootsvc.cli.command import HELP_OPTIONS, Invocation, global_options, no_such_command
+from bootsvc.cli.terminal import complain
 from images.errors import Error
 
 
@@ -33,7 +34,13 @@ NOUNS = {
     "vnfs": Noun("bootsvc.cli.image.noun", "command", "The same as image.", "image", hidden=True),
     "node": Noun("bootsvc.cli.records", "node", "Add, change, list and watch nodes."),
     "nodes": Noun("bootsvc.cli.records", "node", "The same as node.", hidden=True),
+    "profile": Noun("bootsvc.cli.records", "profile", "Add, change and list profiles, which hold what nodes have in common."),
+    "profiles": Noun("bootsvc.cli.records", "profile", "The same as profile.", hidden=True),
     "server": Noun("bootsvc.cli.server", "server", "Serve DHCP, TFTP and HTTP to the nodes."),
+    "upgrade": Noun("bootsvc.cli.upgrade", "upgrade", "Bring configuration of older Warewulfs up to 4.7."),
+    "completion": Noun("bootsvc.cli.completion", "completion", "Print the completion script of a shell."),
+    "version": Noun("bootsvc.cli.version", "version", "Print the version."),
+    "vers": Noun("bootsvc.cli.version", "version", "The same as version.", hidden=True),
 }  # fmt: skip
 
 
@@ -122,7 +129,5 @@ def _usage(error: click.UsageError) -> tuple[str, str | None]:
 
 
 def _complain(message: str, hint: str | None, *, code: int) -> int:
-    print(f"wwctl: {message}", file=sys.stderr)
-    if hint:
-        print(f"({hint})", file=sys.stderr)
+    complain(message, hint)
     return code

@@ -1,185 +1,86 @@
-"""`wwctl node`: add, set, list, delete and status."""
+"""`wwctl node` and `wwctl profile`: one table of verbs for both."""
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import click
 
-from bootsvc import changes as edits
-from bootsvc import hostlist
-from bootsvc.cli import flags, listing
-from bootsvc.cli.command import Invocation, Noun
-from bootsvc.cli.status import fetch, lines
-from bootsvc.cli.terminal import confirm, warn
-from bootsvc.config import Config
-from bootsvc.registry import Registry
-from bootsvc.store import Snapshot
+from bootsvc.cli import changing, completion, editing, flags, listing, status
+from bootsvc.cli.command import Noun, Verb
+from bootsvc.cli.names import NODE, PROFILE, Kind
 
 ALIASES = {"add": ["new", "create"], "set": ["modify"], "list": ["ls"], "delete": ["rm", "del", "remove"]}
-NODES = click.Argument(["names"], nargs=-1, metavar="NODE...")
 
+_ADD = {
+    "node": """Add nodes; NODE may stand for several: n[01-16].
 
-def _yes(help_text: str) -> click.Option:
-    return click.Option(["-y", "--yes"], is_flag=True, help=help_text)
-
-
-@click.pass_obj
-def add(invocation: Invocation, /, names: tuple[str, ...], **given: Any) -> None:
-    """Add nodes; NODE may stand for several: n[01-16].
-
-    The IPv4 addresses given (--ipaddr, --ipmiaddr) are the first node's, and go up by one from node to node.
-    """
-    flags.require(names, "no node is named", "such as `wwctl node add n1` or `n[01-16]`", click.get_current_context())
-    config, expanded, changes = invocation.config(), _expand(names), flags.changes(given)
-    _check_images(changes, config)
-    invocation.store().edit(lambda snapshot: edits.add_nodes(snapshot, expanded, changes, config))
-    for name in expanded:
-        print(f"Added node: {name}")
-
-
-@click.pass_obj
-def set_(invocation: Invocation, /, names: tuple[str, ...], every: bool, yes: bool, **given: Any) -> None:
-    """Change nodes; what is not named stays, and UNSET as a value removes it."""
-    hint = "name some, or use --all to change all nodes"
-    flags.require(names or ("",) * every, "no nodes specified", hint, click.get_current_context())
-    config, store, changes = invocation.config(), invocation.store(), flags.changes(given)
-    _check_images(changes, config)
-    snapshot = store.load()
-    chosen = list(snapshot.nodes) if every else _existing(_expand(names), snapshot)
-    after = edits.set_nodes(snapshot, chosen, changes, config)
-    shown = _diff(chosen, snapshot, after)
-    if not shown:
-        print("No changes to apply.")
-        return
-    if yes:
-        print("Applying following changes:")
-    print(shown, end="")
-    changed = [name for name in chosen if snapshot.nodes[name] != after.nodes[name]]
-    if not yes and not confirm(f"Apply these changes to {len(changed)} node(s)"):
-        print("No changes made!")
-        return
-    store.edit(lambda current: edits.set_nodes(current, changed, changes, config))
-
-
-@click.pass_obj
-def delete(invocation: Invocation, /, names: tuple[str, ...], yes: bool) -> None:
-    """Delete nodes from nodes.conf."""
-    flags.require(names, "no node is named", "such as `wwctl node delete n1`", click.get_current_context())
-    store = invocation.store()
-    chosen = _existing(_expand(names), store.load())
-    if not yes and not confirm(f"Are you sure you want to delete {len(chosen)} node(s)"):
-        print("No changes made!")
-        return
-    store.edit(lambda snapshot: snapshot.without_nodes(frozenset(chosen)))
-    for name in chosen:
-        print(f"Deleted node: {name}")
-
-
-VIEWS: dict[str, tuple[listing.View, list[str], str]] = {
-    "networks": (listing.networks, ["-n", "--net"], "One line a network device."),
-    "bmcs": (listing.bmcs, ["-i", "--ipmi"], "The BMCs."),
-    "everything": (listing.everything, ["-a", "--all"], "Every value, and the profile that sets it."),
-    "long": (listing.long, ["-l", "--long"], "Kernel, image and overlays."),
-    "yaml": (listing.yaml, ["-y", "--yaml"], "The merged nodes as YAML."),
-    "json": (listing.as_json, ["-j", "--json"], "The merged nodes as JSON."),
+    The IPv4 addresses given (--ipaddr, --ipmiaddr) are the first node's, and go up by one from node to node. Without
+    --profile a node gets the profile default.
+    """,
+    "profile": "Add profiles.",
+}
+_DELETE = {
+    "node": "Delete nodes from nodes.conf.",
+    "profile": "Delete profiles from nodes.conf, unless a node or another profile has them.",
 }
 
 
-@click.pass_obj
-def list_(invocation: Invocation, /, names: tuple[str, ...], view: str | None) -> None:
-    """List nodes, with their profiles applied."""
-    snapshot = invocation.store().load()
-    registry = Registry.build(snapshot, invocation.config().network)
-    for problem in registry.problems:
-        warn(problem)
-    nodes: Sequence[Any] = registry.nodes
-    if names:
-        wanted = set(_known(_expand(names), snapshot))
-        nodes = [node for node in registry.nodes if node.id in wanted]
-    show = VIEWS[view][0] if view else listing.brief
-    sys.stdout.write(show(nodes, snapshot))
+class _Row(NamedTuple):
+    """A verb of a noun; `help` instead of the function's docstring."""
+
+    name: str
+    callback: Callable[..., None]
+    options: Sequence[click.Parameter] = ()
+    help: str | None = None
+    shape: type[click.Command] = Verb
 
 
-@click.pass_obj
-def status(invocation: Invocation, /, names: tuple[str, ...]) -> None:
-    """Show how far each node has booted, as the server sees it."""
-    config = invocation.config()
-    for line in lines(fetch(config), _expand(names)):
-        print(line)
+def _switch(*names: str, help: str) -> click.Option:
+    return click.Option(names, is_flag=True, help=help)
 
 
-def _expand(names: Iterable[str]) -> list[str]:
-    """All names that the host lists stand for, each once."""
-    return list(dict.fromkeys(name for text in names for name in hostlist.expand(text)))
+def _shared(kind: Kind) -> list[_Row]:
+    """The verbs that nodes and profiles have in common; each is told which it works on."""
+    section, word = kind.section, kind.word
+    every = [_switch("-a", "--all", "every", help="All nodes.")] if kind is NODE else []
+    yes = _switch("-y", "--yes", help="Do not ask.")
+    old_force = click.Option(["-f", "--force"], is_flag=True, hidden=True, expose_value=False)
+    force = _switch("-f", "--force", help=f"Pass over a {word} that does not exist.")
+    merged = [_switch("--merged", help="With the values of their profiles.")] if kind is NODE else []
+    setting = flags.value_options(section, removal=True)
+    rows = [
+        _Row("add", changing.add, flags.value_options(section, removal=False), _ADD[word], flags.ValueVerb),
+        _Row("set", changing.set_, [*setting, *every, yes, old_force], shape=flags.ValueVerb),
+        _Row("unset", changing.unset, [*flags.unset_options(section), *every, yes, force]),
+        _Row("delete", changing.delete, [yes], _DELETE[word]),
+        _Row("edit", editing.edit, [_switch("--noheader", help="Without the list of fields."), yes]),
+        _Row("export", editing.export, [*merged, *listing.form_options()]),
+        _Row("import", editing.import_, [_switch("--replace", help="Forget what the file does not say."), yes]),
+    ]
+    return [row._replace(callback=partial(row.callback, kind), help=(row.help or row.callback.__doc__ or "")) for row in rows]
 
 
-def _known(names: Iterable[str], snapshot: Snapshot) -> list[str]:
-    """Those that exist; a warning names each of the others."""
-    known = []
-    for name in names:
-        if name in snapshot.nodes:
-            known.append(name)
+def _noun(kind: Kind, help: str, own: Sequence[_Row]) -> Noun:
+    noun = Noun(kind.word, aliases=ALIASES, help=help)
+    complete = completion.nodes if kind is NODE else completion.profiles
+    for row in (*_shared(kind), *own):
+        if row.name == "import":
+            argument = click.Argument(["file"], metavar="FILE", type=click.Path())
         else:
-            warn(f"there is no node {name!r}", edits.closest(name, list(snapshot.nodes)))
-    return known
-
-
-def _existing(names: Sequence[str], snapshot: Snapshot) -> list[str]:
-    """As `_known`; raises UnknownName when none of them exists."""
-    if not any(name in snapshot.nodes for name in names):
-        raise edits.UnknownName("node", names[0], list(snapshot.nodes))
-    return _known(names, snapshot)
-
-
-def _check_images(changes: Iterable[edits.Change], config: Config) -> None:
-    for change in changes:
-        if change.path == ("image name",) and isinstance(change.value, str):
-            known = sorted(path.parent.name for path in config.paths.chroots.glob("*/rootfs") if path.is_dir())
-            if change.value not in known:
-                raise edits.UnknownName("image", change.value, known)
-
-
-def _diff(names: Iterable[str], before: Snapshot, after: Snapshot) -> str:
-    """The changes, nodes with the same ones together."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        changed = edits.differences(before.nodes[name], after.nodes[name])
-        shown = tuple(f"  {edits.label(one.path)}: {_quote(one.before)} → {_quote(one.after)}\n" for one in changed)
-        if shown:
-            groups.setdefault(shown, []).append(name)
-    return "".join(f"{hostlist.compress(members)}:\n{''.join(shown)}" for shown, members in groups.items())
-
-
-def _quote(value: Any) -> str:
-    if value is None:
-        return "<unset>"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_quote, value)) + "]"
-    return f'"{value}"'
-
-
-def _node() -> Noun:
-    noun = Noun("node", aliases=ALIASES, help="Add, change, list and watch nodes.")
-    every = click.Option(["-a", "--all", "every"], is_flag=True, help="All nodes.")
-    force = click.Option(["-f", "--force"], is_flag=True, hidden=True, expose_value=False)
-    sure = _yes("Do not ask.")
-    views = [
-        click.Option([*names, "view"], flag_value=view, default=None, help=help_text)
-        for view, (_, names, help_text) in VIEWS.items()
-    ]
-    verbs: list[tuple[str, Callable[..., None], list[click.Parameter]]] = [
-        ("add", add, flags.value_options(removal=False)),
-        ("set", set_, [*flags.value_options(removal=True), every, sure, force]),
-        ("list", list_, [*views]),
-        ("delete", delete, [sure]),
-        ("status", status, []),
-    ]
-    for name, callback, options in verbs:
-        kind = flags.ValueVerb if name in ("add", "set") else Noun.command_class
-        assert kind is not None
-        noun.add_command(kind(name, callback=callback, params=[NODES, *options], help=callback.__doc__))
+            argument = click.Argument(["names"], nargs=-1, metavar=f"{kind.word.upper()}...", shell_complete=complete)
+        text = (row.help or row.callback.__doc__ or "").replace("{word}", kind.word)
+        noun.add_command(row.shape(row.name, callback=row.callback, params=[argument, *row.options], help=text))
     return noun
 
 
-node = _node()
+node = _noun(
+    NODE,
+    "Add, change, list and watch nodes.",
+    [_Row("list", listing.list_nodes, listing.node_options()), _Row("status", status.status, status.options())],
+)
+profile = _noun(
+    PROFILE,
+    "Add, change and list profiles, which hold what nodes have in common.",
+    [_Row("list", listing.list_profiles, listing.profile_options())],
+)

@@ -1,8 +1,37 @@
 """Tables as Warewulf prints them: left aligned, two blanks between columns, a row of dashes under the header."""
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 EMPTY = "--"
+
+
+class Table(NamedTuple):
+    """Rows under a header, to be shown as text or handed to a program."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def text(self) -> str:
+        return table(self.header, self.rows)
+
+    def records(self) -> list[dict[str, str]]:
+        """A mapping a row; its keys are the titles in small letters."""
+        keys = [title.lower() for title in self.header]
+        return [dict(zip(keys, row, strict=True)) for row in self.rows]
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(value: object) -> str:
+    from bootsvc.yamlpatch import emit
+
+    if not isinstance(value, dict | list) or not value:
+        return as_json(value)
+    return emit(value)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = EMPTY) -> str:

@@ -13,6 +13,13 @@ def warn(message: str, hint: str | None = None) -> None:
         print(f"({hint})", file=sys.stderr)
 
 
+def complain(message: str, hint: str | None = None) -> None:
+    """An error, on standard error."""
+    print(f"wwctl: {message}", file=sys.stderr)
+    if hint:
+        print(f"({hint})", file=sys.stderr)
+
+
 def confirm(question: str) -> bool:
     """Ask; only y and yes mean yes; anything else, also the end of the input, means no."""
     print(f"{question}? [y/N] ", end="", flush=True)

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from bootsvc.changes import Change, Difference, add_nodes, apply, differences, label, set_nodes
+from bootsvc.changes import Change, Difference, add_entries, apply, differences, label, set_entries
 from bootsvc.config import Config
-from bootsvc.store import Snapshot
+from bootsvc.store import NODES, Snapshot
 from images.errors import Error
 
 CONFIG = Config(ipaddr=IPv4Address("10.0.0.1"), network=IPv4Network("10.0.0.0/24"))
@@ -23,7 +23,7 @@ HWADDR = change(*NET, "hwaddr", value="52:54:00:00:00:02")
 
 
 def added(*names: str, changes: list[Change], snapshot: Snapshot = SNAPSHOT) -> Any:
-    after = add_nodes(snapshot, names, changes, CONFIG)
+    after = add_entries(snapshot, NODES, names, changes, CONFIG)
     return {name: entry for name, entry in after.nodes.items() if name not in snapshot.nodes}
 
 
@@ -65,28 +65,28 @@ def test_add_counts_addresses_up() -> None:
 )  # fmt: skip
 def test_add_refuses(names: list[str], changes: list[Change], message: str) -> None:
     with pytest.raises(Error) as caught:
-        add_nodes(SNAPSHOT, names, changes, CONFIG)
+        add_entries(SNAPSHOT, NODES, names, changes, CONFIG)
     assert message in caught.value.message
     assert caught.value.hint
 
 
 def test_set() -> None:
-    after = set_nodes(SNAPSHOT, ["n1"], [IPADDR, change(*NET, "hwaddr", value=None)], CONFIG)
+    after = set_entries(SNAPSHOT, NODES, ["n1"], [IPADDR, change(*NET, "hwaddr", value=None)], CONFIG)
     assert after.nodes == {"n1": {"network devices": {"default": {"ipaddr": "10.0.0.12"}}}}
     with pytest.raises(Error, match="there is no node 'n2'"):
-        set_nodes(SNAPSHOT, ["n2"], [], CONFIG)
+        set_entries(SNAPSHOT, NODES, ["n2"], [], CONFIG)
 
 
 def test_old_trouble_does_not_stop_another_change() -> None:
     twins = Snapshot(nodes={"n1": N1, "n2": N1, "bad": {"kernel": "x"}})
-    assert set_nodes(twins, ["n1"], [change("comment", value="x")], CONFIG).nodes["n1"]["comment"] == "x"
+    assert set_entries(twins, NODES, ["n1"], [change("comment", value="x")], CONFIG).nodes["n1"]["comment"] == "x"
 
 
 def test_bad_node_can_be_repaired_but_not_kept() -> None:
     broken = Snapshot(nodes={"n1": {"network devices": {"default": {"hwaddr": "nonsense"}}}})
-    assert set_nodes(broken, ["n1"], [HWADDR], CONFIG).nodes["n1"] != broken.nodes["n1"]
+    assert set_entries(broken, NODES, ["n1"], [HWADDR], CONFIG).nodes["n1"] != broken.nodes["n1"]
     with pytest.raises(Error, match=r"network devices\.default\.hwaddr: 'nonsense' is no hardware address$"):
-        set_nodes(broken, ["n1"], [change("comment", value="x")], CONFIG)
+        set_entries(broken, NODES, ["n1"], [change("comment", value="x")], CONFIG)
 
 
 def test_apply_removes_what_it_empties() -> None:

@@ -100,3 +100,25 @@ def test_unknown_keys_are_named() -> None:
 
 def test_missing_profile_is_named() -> None:
     assert build(n1={"profiles": ["gone"]}).problems == ("node n1 has the profile 'gone', which does not exist",)
+
+
+def test_what_did_not_change_is_taken_over() -> None:
+    profiles = {"p": {"image name": "a"}}
+    before = build(profiles, n1={"profiles": ["p"]}, n2={"comment": "x"}, bad={"kernel": "x"})
+    snapshot = Snapshot(nodes={"n1": {"profiles": ["p"]}, "n2": {"comment": "y"}, "bad": {"kernel": "x"}}, profiles=profiles)
+    after = Registry.build(snapshot, NETWORK, previous=before)
+    assert after.by_name("n1") is before.by_name("n1")
+    assert after.nodes == Registry.build(snapshot, NETWORK).nodes
+    assert after.problems == before.problems
+
+
+def test_nothing_is_taken_over_when_profiles_or_the_network_changed() -> None:
+    nodes = {"n1": {"profiles": ["p"], **device(ipaddr="10.0.0.11")}}
+    before = build({"p": {"image name": "a"}}, **nodes)
+    image = Registry.build(Snapshot(nodes=nodes, profiles={"p": {"image name": "b"}}), NETWORK, previous=before).by_name("n1")
+    assert image is not None
+    assert image.image_name == "b"
+    wide = IPv4Network("10.0.0.0/8")
+    other = Registry.build(Snapshot(nodes=nodes, profiles={"p": {"image name": "a"}}), wide, previous=before).by_name("n1")
+    assert other is not None
+    assert other.network_devices["default"].netmask == wide.netmask

@@ -10,7 +10,7 @@ SOURCE = Path("some.conf")
 
 def load(text: str, *, typed: bool = False) -> Any:
     root = compose(text, SOURCE)
-    return None if root is None else value(root, SOURCE, typed=typed)
+    return None if root is None else value(root, SOURCE, typing=core_scalar if typed else None)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
+from copy import deepcopy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from netboot.merge import SUPERSEDED, expand_profiles, merge, sources
+from netboot.merge import REMOVABLE, SUPERSEDED, Merger, expand_profiles, merge, sources
 
 
 def merged(entry: dict[str, Any], **profiles: dict[str, Any]) -> Any:
@@ -130,3 +133,38 @@ def test_sources() -> None:
         ("cluster name",): "a",
         ("system overlay",): "a,b",
     }
+
+
+KEYS = st.sampled_from(["a", "b", "system overlay", "kernel"])
+VALUES = st.recursive(
+    st.sampled_from(["", "x", "y", "~x", None, True, False]) | st.lists(st.sampled_from(["x", "y", "~x"]), max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "args"]), inner, max_size=2),
+    max_leaves=4,
+)
+LAYERS = st.dictionaries(KEYS, VALUES, max_size=4)
+
+
+@given(
+    LAYERS,
+    st.dictionaries(st.sampled_from("pqr"), LAYERS, max_size=3),
+    st.lists(st.sampled_from(["p", "q", "r", "~p", "none"])),
+)
+def test_merge_is_deterministic_and_changes_nothing(
+    entry: dict[str, Any], profiles: dict[str, dict[str, Any]], listed: list[str]
+) -> None:
+    node = {**entry, "profiles": listed}
+    before = deepcopy((node, profiles))
+    many = Merger(profiles)
+    first = many.merge("n1", node)
+    # The order in which the file names profiles does not matter, nor what was merged before.
+    again = dict(reversed(profiles.items()))
+    assert first == many.merge("n1", node) == merge("n1", node, again)
+    assert (node, profiles) == before
+    for path in REMOVABLE:
+        assert not any(member.startswith("~") for member in _texts_at(first.entry, path))
+
+
+def _texts_at(entry: Any, path: tuple[str, ...]) -> list[str]:
+    for key in path:
+        entry = entry.get(key) if isinstance(entry, dict) else None
+    return entry if isinstance(entry, list) else []

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from bootsvc.cli.status import NodeStatus, fetch, lines
+from bootsvc.cli.status import NodeStatus, Selection, fetch, lines
 from bootsvc.config import Config, HttpConfig
 from images.errors import Error
 
@@ -43,7 +43,7 @@ def test_fetch_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     with server(200, json.dumps({"nodes": nodes}).encode()) as config:
         found = fetch(config)
-    assert list(lines(found, [], now=1003.9)) == [
+    assert list(lines(found, Selection(), now=1003.9)) == [
         "NODENAME             STAGE                SENT                      LASTSEEN (s)",
         "=" * 80,
         "n1                   SYSTEM OVERLAY       __SYSTEM__.img            3",
@@ -54,7 +54,7 @@ def test_fetch_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_named_ones(capsys: pytest.CaptureFixture[str]) -> None:
     nodes = {"n1": NodeStatus(), "n2": NodeStatus()}
-    assert [line.split()[0] for line in lines(nodes, ["n2", "n9"])][2:] == ["n2"]
+    assert [line.split()[0] for line in lines(nodes, Selection(names=["n2", "n9"]))][2:] == ["n2"]
     assert capsys.readouterr().err == "wwctl: warning: the server knows no node 'n9'\n"
 
 
