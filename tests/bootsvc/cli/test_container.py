@@ -5,8 +5,6 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,34 +12,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from head_node import WWCTL, HeadNode
 
 pytestmark = pytest.mark.root
 
-WWCTL = Path(sys.executable).with_name("wwctl")
-CONF = """\
-ipaddr: 10.0.0.1/24
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
 
-
-class Site:
-    """A head node of its own below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.chroots = root / "lib/warewulf/chroots"
-        conf = root / "warewulf.conf"
-        conf.write_text(CONF.format(root=root))
-        self.environment = os.environ | {"WAREWULFCONF": str(conf)}
-
-    def wwctl(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [WWCTL, *args], env=self.environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
-        )
-
+class Site(HeadNode):
     def state(self) -> dict[str, tuple[int, bytes]]:
         """Everything that matters on disk: what bad input must leave as it was."""
         return {

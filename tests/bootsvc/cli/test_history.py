@@ -1,13 +1,13 @@
 """`wwctl image history`, `rollback`, `unpin`, `diff`, `prune` and `export`; and bad input, which changes nothing."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from head_node import WWCTL, HeadNode
 
 from images import cpio
 from images.catalog import Catalog
@@ -16,25 +16,14 @@ from netboot.init_files import own_files
 
 pytestmark = pytest.mark.root
 
-WWCTL = Path(sys.executable).with_name("wwctl")
-CONF = """\
-ipaddr: 10.0.0.1/24
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
 
-
-class Site:
-    """A head node of its own below a folder, with an image `img` of which three generations were built."""
+class Site(HeadNode):
+    """A head node with an image `img` of which three generations were built."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.rootfs = root / "lib/warewulf/chroots/img/rootfs"
-        conf = root / "warewulf.conf"
-        conf.write_text(CONF.format(root=root))
-        self.environment = os.environ | {"WAREWULFCONF": str(conf), "SUDO_USER": "admin"}
+        super().__init__(root)
+        self.rootfs = self.chroots / "img/rootfs"
+        self.environment |= {"SUDO_USER": "admin"}
         for folder in ("bin", "boot", "etc"):
             (self.rootfs / folder).mkdir(parents=True)
         (self.rootfs / "bin/sh").write_text("sh")

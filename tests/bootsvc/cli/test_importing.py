@@ -2,49 +2,27 @@
 
 import base64
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from head_node import HeadNode
 
 pytestmark = pytest.mark.root
 
-WWCTL = Path(sys.executable).with_name("wwctl")
-CONF = """\
-ipaddr: 10.0.0.1/24
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
 OURS = ("WAREWULF", "REGISTRY", "DOCKER", "XDG_")
 
 
-class Site:
-    """A head node of its own below a folder, with a home that holds nothing."""
+class Site(HeadNode):
+    """A head node with a home that holds nothing."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.chroots = root / "lib/warewulf/chroots"
+        super().__init__(root)
         (root / "etc").mkdir()
-        (root / "warewulf.conf").write_text(CONF.format(root=root))
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-        self.environment |= {"WAREWULFCONF": str(root / "warewulf.conf"), "HOME": str(root / "home")}
-
-    def wwctl(self, *args: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [WWCTL, *args],
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        self.environment = {key: value for key, value in self.environment.items() if not key.startswith(OURS)}
+        self.environment |= {"WAREWULFCONF": str(self.conf), "HOME": str(root / "home")}
 
     def images(self) -> list[str]:
         """All in the images' folder: leftovers of imports, too."""

@@ -8,19 +8,13 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from head_node import CONF
 
 from bootsvc.cli.image.formats import size_text
 from bootsvc.cli.main import run
 
 pytestmark = pytest.mark.root
 
-CONF = """\
-ipaddr: 10.0.0.1/24
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
 KERNELS = ("6.1.0-10-amd64", "5.10.0-3-amd64")
 
 

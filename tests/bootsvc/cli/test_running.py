@@ -5,36 +5,25 @@ import pty
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from head_node import WWCTL, HeadNode
 
 pytestmark = pytest.mark.root
 
-WWCTL = Path(sys.executable).with_name("wwctl")
-CONF = """\
-ipaddr: 10.0.0.1/24
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
 
-
-class Site:
-    """A head node of its own below a folder, with one image."""
+class Site(HeadNode):
+    """A head node with one image."""
 
     def __init__(self, root: Path, busybox: Path) -> None:
-        self.root = root
-        self.folder = root / "lib/warewulf/chroots/img"
+        super().__init__(root)
+        self.folder = self.chroots / "img"
         self.rootfs = self.folder / "rootfs"
-        self.conf = root / "warewulf.conf"
-        self.conf.write_text(CONF.format(root=root))
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("WW_")}
-        self.environment |= {"WAREWULFCONF": str(self.conf), "SHELL": "/bin/sh"}
+        self.environment = {key: value for key, value in self.environment.items() if not key.startswith("WW_")}
+        self.environment |= {"SHELL": "/bin/sh"}
         for name in ("bin", "boot", "etc/warewulf", "mnt", "root", "tmp"):
             (self.rootfs / name).mkdir(parents=True)
         (root / "etc").mkdir()
@@ -42,17 +31,6 @@ class Site:
         for name in ("cat", "ls", "sh", "touch", "true"):
             (self.rootfs / "bin" / name).symlink_to("busybox")
         (self.rootfs / "boot/vmlinuz-6.1.0").write_text("kernel")
-
-    def wwctl(self, *args: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [WWCTL, *args],
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
 
     def exec(self, *args: str) -> "subprocess.CompletedProcess[str]":
         """Without the build that would follow."""
