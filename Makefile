@@ -1,7 +1,7 @@
 # Each target first brings what it needs (.ci/setup); a second call brings nothing.
 python := .venv/bin/python
 
-.PHONY: help demo test lab lint
+.PHONY: help demo test lab bench lint
 # Two set-ups at once would fight over .venv.
 .NOTPARALLEL:
 
@@ -9,6 +9,7 @@ help:
 	@echo 'make demo  from a container image to two booted nodes, step by step'
 	@echo 'make test  every test, a network boot in a virtual machine among them'
 	@echo 'make lab   every network boot scenario of vm-lab/'
+	@echo 'make bench how fast images are imported and built, against what they replace'
 	@echo 'make lint  format, lint, types and house rules only'
 
 demo:
@@ -22,6 +23,10 @@ test:
 lab:
 	@.ci/setup lab
 	$(python) vm-lab/lab.py run
+
+bench:
+	@.ci/setup bench
+	$(python) bench/run.py $(BENCH)
 
 lint:
 	@.ci/setup lint
