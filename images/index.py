@@ -5,7 +5,7 @@ import stat
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
 """Part of every segment key: raise it when the same entries would give other bytes."""
 
 

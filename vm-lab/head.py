@@ -12,6 +12,8 @@ from network import Network
 from places import WWCTL, Run
 from process import Output, Service, check, run
 
+from images.generations import Generations
+
 PORT = 9873
 REGISTRY = "127.0.0.1:5000"
 START_SECONDS = 30.0
@@ -40,6 +42,11 @@ class Head:
     def rootfs(self, image: str) -> Path:
         """An image's tree."""
         return self.run.scratch / "chroots" / image / "rootfs"
+
+    @property
+    def generations(self) -> Generations:
+        """What was built of its images."""
+        return Generations(self.run.scratch / "provision")
 
     @property
     def _status_url(self) -> str:

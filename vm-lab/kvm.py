@@ -1,16 +1,14 @@
 """May the lab use KVM? Only when a kernel really gets to userspace with it: a /dev/kvm that never boots anything exists."""
 
-import asyncio
 import json
 import os
-import socket
 import stat
 from pathlib import Path
 
-from console import Console, ConsoleFailed
-from machine import Accel, console
+from console import ConsoleFailed
+from direct import direct_boot
+from machine import Accel
 from places import CACHE
-from process import Service, running
 
 from images.cpio import Entry, archive
 
@@ -43,25 +41,12 @@ async def works(kernel: Path, busybox: Path, folder: Path, accel: Accel = Accel.
     """Boot the kernel with a one-file init; true when its init spoke within twenty seconds."""
     initramfs = folder / "kvm-probe.cpio"
     initramfs.write_bytes(_initramfs(busybox.read_bytes()))
-    near, far = socket.socketpair()
-    with far:
-        command = [
-            *("qemu-system-x86_64", *accel.arguments, "-machine", "pc", "-m", "256", "-smp", "1"),
-            *("-nodefaults", "-display", "none", "-no-reboot"),
-            *("-kernel", str(kernel), "-initrd", str(initramfs), "-append", "console=ttyS0 panic=-1"),
-            *console(far.fileno(), folder / "kvm-probe.console.log"),
-        ]
-        log = folder / "kvm-probe.qemu.log"
-        service = await Service.start("the KVM probe", command, log=log, pass_fds=[far.fileno()])
-    async with running(service):
-        _, serial = await asyncio.get_running_loop().create_unix_connection(lambda: Console("probe"), sock=near)
+    arguments = "console=ttyS0 panic=-1"
+    async with direct_boot("kvm-probe", kernel, initramfs, arguments, memory=256, accel=accel, folder=folder) as serial:
         try:
             await serial.wait(ALIVE, PROBE_SECONDS)
         except ConsoleFailed:
             return False
-        finally:
-            serial.close()
-            service.process.kill()
     return True
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from places import CACHE, CHECKOUT
 
+from images.compress import Compression
 from images.errors import Error
 
 SUITE = "bookworm"
@@ -37,6 +38,11 @@ DEBIAN_OPTIONS = (
     '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/hostname',
 )
 TINY_MODULES = ("virtio_pci", "virtio_net")
+GETFATTR_FILES = {
+    "attr": ("usr/bin/getfattr",),
+    "libc6": ("lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2"),
+}
+"""What of which package the tiny image needs for getfattr, which busybox lacks: the program, its library, its loader."""
 TINY_FILES = CHECKOUT / "vm-lab" / "tiny"
 
 
@@ -71,6 +77,7 @@ def tiny_root() -> Path:
     if not root.exists():
         with _staged(root) as staged, _unpacked(_kernel_package()) as kernel:
             _assemble_tiny(staged, static_busybox(), kernel)
+            _add_getfattr(staged)
     return root
 
 
@@ -103,6 +110,26 @@ def _assemble_tiny(root: Path, busybox: Path, kernel: Path) -> None:
     for module in order:
         shutil.copy2(module, modules / module.name)
     (modules / "load-order").write_text("".join(f"{module.name}\n" for module in order))
+
+
+def _add_getfattr(root: Path) -> None:
+    for package, names in GETFATTR_FILES.items():
+        with _unpacked(package) as folder:
+            for name in names:
+                # The loader's link leads to an absolute path, which means one in the package.
+                source = folder / name
+                source = folder / source.readlink().relative_to("/") if source.is_symlink() else source
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, root / name)
+
+
+def copy_tiny(tiny: Path, target: Path, compression: Compression) -> Path:
+    """A tiny root of one's own to change, whose kernel says that it unpacks `compression`; returns `target`."""
+    shutil.copytree(tiny, target, symlinks=True)
+    if compression is Compression.GZIP:
+        (config,) = target.glob("boot/config-*")
+        config.write_text(config.read_text().replace("CONFIG_RD_ZSTD=y", "# CONFIG_RD_ZSTD is not set"))
+    return target
 
 
 def _with_dependencies(names: Iterable[str], release: Path) -> Iterator[Path]:

@@ -103,6 +103,32 @@ def test_archives_hold_the_tree(tmp_path: Path) -> None:
     assert digests[b"d/f"] == digests[b"d/g"]
 
 
+@pytest.mark.root
+def test_hard_links_of_special_files_are_kept(tmp_path: Path) -> None:
+    for name, kind in (("a", stat.S_IFIFO), ("b", stat.S_IFCHR), ("c", stat.S_IFIFO)):
+        os.mknod(tmp_path / name, kind | 0o600, os.makedev(1, 3))
+    os.link(tmp_path / "a", tmp_path / "x")
+    os.link(tmp_path / "b", tmp_path / "y")
+    # Those of symbolic links are not: the kernel cannot.
+    (tmp_path / "s").symlink_to("a")
+    os.link(tmp_path / "s", tmp_path / "t", follow_symlinks=False)
+    (special,) = plan(scan(tmp_path, excludes=Excludes([])), [])
+    entries = unpacked(archive_special(special, []))
+    found = {path: (entry.ino, entry.nlink) for path, (entry, _) in entries.items()}
+    assert found[b"a"] == found[b"x"] != found[b"b"] == found[b"y"]
+    assert found[b"a"][1] == found[b"b"][1] == 2
+    assert found[b"c"] == found[b"s"] == found[b"t"] == (0, 1)
+    assert entries[b"t"][1] == b"a"
+
+
+def test_a_file_with_the_name_of_an_archives_end_does_not_end_it(tmp_path: Path) -> None:
+    for name in ("A", "TRAILER!!!", "Z"):
+        (tmp_path / name).write_text(name)
+    files = plan(scan(tmp_path, excludes=Excludes([])), [])[1]
+    found = unpacked(archive_regular(tmp_path, files, {}))
+    assert {path: content for path, (_, content) in found.items()} == {b"A": b"A", b"./TRAILER!!!": b"TRAILER!!!", b"Z": b"Z"}
+
+
 def test_a_file_that_shrinks_or_grows_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"12345")
     entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]

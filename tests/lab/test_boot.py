@@ -1,4 +1,4 @@
-"""A real boot of the tiny image through PXE, from our own servers: `lab.py run bios-pxe`."""
+"""Real boots of the tiny image through PXE, from our own servers: `lab.py run NAME`."""
 
 import re
 import signal
@@ -14,11 +14,24 @@ CHECKOUT = Path(__file__).parent.parent.parent
 LAB = [sys.executable, str(CHECKOUT / "vm-lab" / "lab.py")]
 
 
-def test_bios_pxe(tiny_root: Path) -> None:
-    done = subprocess.run([*LAB, "run", "bios-pxe"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+def run(name: str) -> str:
+    done = subprocess.run([*LAB, "run", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
-    assert "wwctl node status says UP" in done.stdout
-    assert re.search(r"\d{3} entries of the image arrived as they are", done.stdout)
+    return done.stdout
+
+
+def test_bios_pxe(tiny_root: Path) -> None:
+    text = run("bios-pxe")
+    assert "wwctl node status says UP" in text
+    assert re.search(r"\d{3} entries of the image arrived as they are", text)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+def test_the_kernel_unpacks_an_odd_tree_without_a_difference(tiny_root: Path, compression: str) -> None:
+    text = run(f"kernel-{compression}")
+    assert re.search(rf"the manifest says \d+ segments of {compression}", text)
+    compared = "mode, uid, gid, mtime, size, links, same_as, rdev, target, digest, xattrs"
+    assert re.search(rf"3\d{{3}} entries of the image arrived as they are: {compared}", text)
 
 
 def test_an_interrupted_run_ends_cleanly_and_says_where_its_logs_are(tiny_root: Path) -> None:

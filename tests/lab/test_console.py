@@ -54,6 +54,7 @@ async def test_a_match_may_come_in_pieces_and_is_used_up(line: Line) -> None:
         (b"[ 1.0] Kernel panic - not syncing: No working init found.\r\n", "panicked.*No working init found"),
         (b"[ 1.0] Initramfs unpacking failed: write error\r\n", "could not unpack the initramfs.*write error"),
         (b"bootsvc init: FAILED: the root did not arrive whole\r\n", "init stopped.*did not arrive whole"),
+        (b"bootsvc init: FAILED: look above for 'Initramfs unpacking failed'\r\n", "init stopped.*look above"),
         (b"You are in emergency mode. After logging in\r\n", "emergency mode"),
         (b"No bootable device.\r\n", "nothing to boot"),
     ],
@@ -105,6 +106,17 @@ async def test_a_reset_forgets(line: Line) -> None:
     line.console.check()
     with pytest.raises(ConsoleFailed, match="did not appear"):
         await line.console.wait("ready", 0.01)
+
+
+async def test_an_expected_failure_is_forgiven(line: Line) -> None:
+    line.send(b"Initramfs unpacking failed: write error\r\nbootsvc init: starting\r\n")
+    with pytest.raises(ConsoleFailed, match="could not unpack"):
+        await line.console.wait("never", SECONDS)
+    line.console.forgive()
+    assert await line.console.wait("init: starting", SECONDS)
+    line.send(b"Kernel panic - not syncing: x\r\n")
+    with pytest.raises(ConsoleFailed, match="panicked"):
+        await line.console.wait("never", SECONDS)
 
 
 async def test_a_command_is_not_confused_by_its_echo(line: Line) -> None:

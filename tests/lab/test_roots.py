@@ -1,9 +1,16 @@
 """The tiny root, and the order of its modules."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
-from roots import _with_dependencies
+from roots import _with_dependencies, copy_tiny
+
+from images.compress import Compression
+from images.excludes import Excludes
+from images.kernel import find_kernels, supported_compression
+from images.scan import scan
+from images.view import ImageView
 
 pytestmark = pytest.mark.lab
 
@@ -32,3 +39,19 @@ def test_the_tiny_root_is_an_image(tiny_root: Path) -> None:
     assert order.index("virtio_ring.ko") < order.index("virtio_pci.ko")
     assert (tiny_root / "sbin/init").resolve() == tiny_root / "bin/init"
     assert (tiny_root / "bin/sh").readlink() == Path("busybox")
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_a_copy_is_built_with_the_compression_that_was_asked_for(
+    tiny_root: Path, tmp_path: Path, compression: Compression
+) -> None:
+    root = copy_tiny(tiny_root, tmp_path / "copy", compression)
+    view = ImageView(scan(root, excludes=Excludes([])))
+    assert supported_compression(root, view, find_kernels(view)) is compression
+    assert "CONFIG_RD_ZSTD=y" in next(tiny_root.glob("boot/config-*")).read_text()
+
+
+@pytest.mark.root
+def test_its_getfattr_needs_nothing_else(tiny_root: Path) -> None:
+    done = subprocess.run(["chroot", tiny_root, "/usr/bin/getfattr", "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("getfattr "), done.stderr

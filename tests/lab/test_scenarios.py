@@ -12,7 +12,8 @@ from images.errors import Error
 def test_every_file_is_a_scenario(name: str) -> None:
     loaded = scenario.load_scenario(name)
     assert loaded.name == name
-    assert loaded.image in ("tiny", "debian")
+    assert loaded.image in ("tiny", "odd", "debian")
+    assert loaded.segments > 1
     assert loaded.stage == "UP"
 
 
