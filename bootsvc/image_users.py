@@ -7,6 +7,8 @@ from bootsvc.registry import Registry
 from bootsvc.store import Entry, Snapshot
 
 KEY = "image name"
+SHOWN = 8
+"""So many names are told at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +22,9 @@ class Users:
         return bool(self.nodes or self.profiles)
 
     def __str__(self) -> str:
-        """`n1, n2 and profile default`."""
-        profiles = f"profile{'s' if len(self.profiles) > 1 else ''} {', '.join(self.profiles)}" if self.profiles else ""
-        return " and ".join(filter(None, (", ".join(self.nodes), profiles)))
+        """`n1, n2 and profile default`; of many names the first, and how many more there are."""
+        profiles = f"profile{'s' if len(self.profiles) > 1 else ''} {_first(self.profiles)}" if self.profiles else ""
+        return " and ".join(filter(None, (_first(self.nodes), profiles)))
 
 
 def users(snapshot: Snapshot, registry: Registry, image: str) -> Users:
@@ -36,6 +38,11 @@ def users(snapshot: Snapshot, registry: Registry, image: str) -> Users:
 def renamed(snapshot: Snapshot, old: str, new: str) -> Snapshot:
     """A copy in which every node and profile that names the image says its new name."""
     return replace(snapshot, nodes=_renamed(snapshot.nodes, old, new), profiles=_renamed(snapshot.profiles, old, new))
+
+
+def _first(names: tuple[str, ...]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:SHOWN])} ({more} more)"
 
 
 def _named(entries: Mapping[str, Entry], image: str) -> set[str]:

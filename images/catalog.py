@@ -41,14 +41,16 @@ class ImageNotFound(Error):
 
 class ImageExists(Error):
     def __init__(self, name: str) -> None:
-        super().__init__(f"image {name!r} exists already", hint="use --force to replace it, --update to bring it up to date, or another name")
+        super().__init__(
+            f"image {name!r} exists already", hint="use --force to replace it, --update to bring it up to date, or another name"
+        )
 
 
 class BadImageName(Error):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name!r} cannot be an image's name",
-            hint="use letters, digits and `_ - . :`, beginning with a letter or a digit",
+            hint=f"use letters, digits and `_ - . :`, beginning with a letter or a digit, {MAX_NAME} at most",
         )
 
 
@@ -155,6 +157,9 @@ class Catalog:
     def remove_abandoned(self) -> None:
         """Remove what killed commands left of staging, and trees that were replaced; what is in use stays."""
         for folder in (*self.chroots.glob(".staging-*"), *(self.provision / "images").glob(".staging-*")):
+            if folder.is_symlink():
+                folder.unlink(missing_ok=True)
+                continue
             try:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -184,7 +189,13 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _discard(folder: Path) -> None:
-    """In one rename, then for good; needs no room on the disk, for who deletes may want some."""
+    """In one rename, then for good; needs no room on the disk, for who deletes may want some.
+
+    Of an image that is a link to a folder elsewhere the link goes: what it leads to is not ours.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

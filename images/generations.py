@@ -7,6 +7,8 @@ process dies. Whoever publishes, rolls back or unpins holds the store's lock tog
 """
 
 import contextlib
+import errno
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from images.atomic import swap_link, sync_folder, write_whole
 from images.errors import Error
 from images.generation import Generation, Sidecar
 from images.objects import ObjectStore
+
+log = logging.getLogger(__name__)
 
 SHORT = 12
 """Hex digits by which people are told a generation."""
@@ -117,20 +121,26 @@ class Generations:
         return self.provision / "generations" / digest.removeprefix("sha256:")
 
     def get(self, digest: str) -> Generation | None:
-        """A published generation by its name (`sha256:<hex>`), or None."""
+        """A published generation by its name (`sha256:<hex>`), or None, also when it is damaged: a build mends it."""
         folder = self.folder(digest)
+        path = folder / "manifest.json"
         try:
-            manifest = manifests.parse((folder / "manifest.json").read_bytes())
+            manifest = manifests.parse(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
+            return None
+        except msgspec.DecodeError as exc:
+            log.info("%s is damaged: %s", path, exc)
             return None
         return Generation(digest, manifest, folder, self.segments, self.kernels)
 
     def current_digest(self, name: str) -> str | None:
-        """Where `current` points to."""
+        """Where `current` points to; None also when something else than a link stands there."""
         try:
             return f"sha256:{os.path.basename(os.readlink(self._image(name) / 'current'))}"
-        except FileNotFoundError:
-            return None
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
+                return None
+            raise
 
     def current(self, name: str) -> Generation | None:
         """The generation that nodes get now, or None when the image was never built."""
@@ -217,16 +227,20 @@ class Generations:
     def _write(self, digest: str, manifest: bytes, index: bytes, sidecar: Sidecar) -> None:
         folder = self.folder(digest)
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fixed = {"manifest.json": manifest, "end": manifests.end_archive(digest)}
         if folder.is_dir():
             write_whole(folder / "index", index)
+            for name, content in fixed.items():
+                if not _holds(folder / name, content):
+                    write_whole(folder / name, content)
             return
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as temporary:
             new = Path(temporary) / folder.name
             new.mkdir(mode=0o700)
-            write_whole(new / "manifest.json", manifest)
             write_whole(new / "index", index)
             write_whole(new / "sidecar.json", msgspec.json.encode(sidecar))
-            write_whole(new / "end", manifests.end_archive(digest))
+            for name, content in fixed.items():
+                write_whole(new / name, content)
             new.rename(folder)
         sync_folder(folder.parent)
 
@@ -316,6 +330,13 @@ class Generations:
 def short(digest: str) -> str:
     """How people are told a generation."""
     return digest.removeprefix("sha256:")[:SHORT]
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 def _folders(place: Path) -> Iterator[Path]:

@@ -97,6 +97,8 @@ def _explained(catalog: Catalog, name: str) -> Iterator[None]:
         if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _FULL:
             raise ImportFailed(name, catalog.chroots, exc.__cause__) from exc
         raise
+    except BrokenPipeError:
+        raise  # nobody reads any more what progress says: no fault of this file system
     except OSError as exc:
         place = Path(os.fsdecode(exc.filename)) if exc.filename and exc.errno not in _FULL else catalog.chroots
         raise ImportFailed(name, place, exc) from exc
@@ -127,9 +129,10 @@ def _clean(path: bytes) -> bytes:
 
 
 def update_resolv_conf(rootfs: Path, host: Path) -> bool:
-    """Give the image the head node's resolv.conf; a link (an image with a resolver of its own) is left alone."""
-    place = rootfs / "etc" / "resolv.conf"
-    if place.is_symlink() or (rootfs / "etc").is_symlink() or not (rootfs / "etc").is_dir() or not host.is_file():
+    """Give the image the head node's resolv.conf; a link (an image with a resolver of its own) or a folder is left alone."""
+    etc = rootfs / "etc"
+    place = etc / "resolv.conf"
+    if place.is_symlink() or place.is_dir() or etc.is_symlink() or not etc.is_dir() or not host.is_file():
         return False
     content = host.read_bytes()
     if place.is_file() and place.read_bytes() == content:

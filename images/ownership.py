@@ -4,6 +4,7 @@ The plan is written beside the tree first; it holds absolute values, so that who
 """
 
 import contextlib
+import errno
 import os
 import posixpath
 import re
@@ -131,11 +132,20 @@ def _plan_path(catalog: Catalog, name: str) -> Path:
 def read_image(rootfs: Path, name: str) -> AccountFiles:
     """The image's own files; links are followed inside the image only. Raises NoAccounts."""
     with Rootfs(rootfs) as root:
-        passwd, group = (_read(root, path) for path in (b"etc/passwd", b"etc/group"))
+        passwd, group, shadow = (_read_accounts(root, path, name) for path in (b"etc/passwd", b"etc/group", b"etc/shadow"))
         for path, text in (("/etc/passwd", passwd), ("/etc/group", group)):
             if text is None:
                 raise NoAccounts(path, f"image {name!r}", "there is no such file")
-        return AccountFiles(passwd=passwd or "", group=group or "", shadow=_read(root, b"etc/shadow"))
+        return AccountFiles(passwd=passwd or "", group=group or "", shadow=shadow)
+
+
+def _read_accounts(root: Rootfs, path: bytes, name: str) -> str | None:
+    try:
+        return _read(root, path)
+    except UnsafePath as exc:
+        raise NoAccounts(f"/{os.fsdecode(path)}", f"image {name!r}", f"it {exc.reason}") from exc
+    except OSError as exc:
+        raise NoAccounts(f"/{os.fsdecode(path)}", f"image {name!r}", exc.strerror or str(exc)) from exc
 
 
 def apply(rootfs: Path, plan: SyncPlan) -> None:
@@ -194,6 +204,9 @@ def _read(root: Rootfs, path: bytes) -> str | None:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory.fd)
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file")
     with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return file.read()
 

@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from images.errors import Error
 from images.generation import Generation
 from images.generations import Generations
@@ -152,10 +150,7 @@ def _strays(generations: Generations, gone: Collection[str], now: float) -> Iter
 
 def _get(generations: Generations, digest: str) -> Generation:
     path = generations.folder(digest) / "manifest.json"
-    try:
-        found = generations.get(digest)
-    except msgspec.DecodeError as exc:
-        raise DamagedGeneration(path) from exc
+    found = generations.get(digest)
     if found is None:
         raise DamagedGeneration(path)
     return found

@@ -38,6 +38,13 @@ class SameName(Error):
         super().__init__(f"image {name!r} has that name already", hint="give a new name")
 
 
+class NotRenamed(Error):
+    def __init__(self, name: str, new: str, exc: OSError) -> None:
+        # shutil.Error is an OSError too, and holds no number but a list of what went wrong.
+        reason = exc.strerror or f"not all of {name!r} could be copied"
+        super().__init__(f"cannot rename {name!r} to {new!r}: {reason}", hint=hint_for(exc))
+
+
 class NotCopied(Error):
     def __init__(self, name: str, new: str, exc: OSError) -> None:
         super().__init__(f"cannot copy {name!r} as {new!r}: {exc.strerror}", hint=hint_for(exc))
@@ -83,7 +90,10 @@ def rename_image(catalog: Catalog, name: str, new: str, *, move_users: Callable[
         half_done = _half_renamed(catalog, name, new)
         if not half_done:
             tidy(_check_free(catalog, name, new))
-            _share_built(catalog, name, new)
+            try:
+                _share_built(catalog, name, new)
+            except OSError as exc:
+                raise NotRenamed(name, new, exc) from exc
         try:
             move_users()
         except Error:

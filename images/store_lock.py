@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from images.attributes import hint_for
 from images.errors import Error
 
 POLL_SECONDS = 0.05
@@ -29,6 +30,11 @@ class StoreBusy(Error):
         self.holders = holders
 
 
+class StoreClosed(Error):
+    def __init__(self, path: Path, exc: OSError) -> None:
+        super().__init__(f"cannot open the lock {path}: {exc.strerror}", hint=hint_for(exc))
+
+
 def in_use(provision: Path, *, wait: float = BUILD_WAITS) -> contextlib.AbstractContextManager[None]:
     """Hold the store's lock together with others: nothing in the store is removed meanwhile. Raises StoreBusy."""
     return _held(provision / ".store.lock", fcntl.LOCK_SH, wait)
@@ -46,8 +52,11 @@ def publishing(provision: Path, *, wait: float = PUBLISH_WAITS) -> contextlib.Ab
 
 @contextlib.contextmanager
 def _held(path: Path, kind: int, wait: float) -> Iterator[None]:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StoreClosed(path, exc) from exc
     try:
         deadline = time.monotonic() + wait
         while True:

@@ -81,8 +81,21 @@ def command() -> click.Group:
 
 def main() -> int:
     """Entry point; returns the exit code."""
+    _open_standard_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     return run(sys.argv[1:])
+
+
+def _open_standard_streams() -> None:
+    """Whoever closed one of them gets /dev/null: else the next file that is opened, a lock say, would take its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def run(args: Sequence[str]) -> int:
@@ -109,11 +122,26 @@ def run(args: Sequence[str]) -> int:
         if invocation.debug:
             traceback.print_exc()
         return _complain(exc.message, exc.hint, code=exc.exit_status)
+    except OSError as exc:
+        if invocation.debug:
+            traceback.print_exc()
+        return _complain(*_refusal(exc), code=1)
     except Exception as exc:
         if invocation.debug:
             traceback.print_exc()
         hint = None if invocation.debug else "this is a bug in wwctl; --debug shows where"
         return _complain(f"internal error: {type(exc).__name__}: {exc}", hint, code=1)
+
+
+def _refusal(error: OSError) -> tuple[str, str]:
+    """What the operating system refuses is no bug, even where nobody foresaw it."""
+    if isinstance(error.filename, bytes):
+        place = os.fsdecode(error.filename)
+    else:
+        place = str(error.filename) if error.filename is not None else "standard output, or a file"
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return f"only root can use {place}", "use sudo"
+    return f"{place}: {error.strerror or error}", "look at it and its file system; --debug shows what wanted it"
 
 
 def _usage(error: click.UsageError) -> tuple[str, str | None]:

@@ -43,6 +43,7 @@ class _Answer(msgspec.Struct, frozen=True):
 def fetch(config: Config) -> Mapping[str, NodeStatus]:
     """Ask the server on this machine; raises Error when there is none."""
     # Only this verb needs it, and it is a tenth of the time of the others.
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, build_opener
 
@@ -61,8 +62,9 @@ def fetch(config: Config) -> Mapping[str, NodeStatus]:
             f"no server answers at {urls.base}: {detail}",
             hint="start it with `wwctl server`; ipaddr and port come from warewulf.conf",
         ) from exc
-    except msgspec.DecodeError as exc:
-        raise Error(f"{url} does not answer as bootsvc does: {exc}", hint="another program may hold that port") from exc
+    except (HTTPException, msgspec.DecodeError) as exc:
+        reason = str(exc).strip() or type(exc).__name__
+        raise Error(f"{url} does not answer as bootsvc does: {reason}", hint="another program may hold that port") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

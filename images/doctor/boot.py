@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from images.doctor.subject import Finding, Subject, error, everywhere, listed, note, shown, warning
 from images.kernel import default_kernel, find_kernels
+from images.xattrs.record import CODE
 
 KERNELS = {
     "debian": "linux-image-{arch}",
@@ -67,7 +68,7 @@ def network_drivers(subject: Subject) -> Iterator[Finding]:
         yield error(f"kernel {chosen.release} has no modules: /lib/modules/{chosen.release} is missing or empty", again)
         return
     names += (subject.text(folder + b"/modules.builtin") or "").splitlines()
-    drivers = sorted({found[1] for name in names if (found := _DRIVER.search(name))})
+    drivers = sorted({driver for name in names if (driver := _driver(name))})
     if not drivers:
         yield error(f"kernel {chosen.release} has no driver of any network card, so its nodes are without network", again)
     elif not set(drivers) & set(ONBOARD):
@@ -76,6 +77,13 @@ def network_drivers(subject: Subject) -> Iterator[Finding]:
             f"kernel {chosen.release} has no driver of the usual onboard network chips, only {listed(physical or drivers)}",
             again,
         )
+
+
+def _driver(module: str) -> str | None:
+    """The network driver that a module's file is: by its folder, or by its name where somebody put it elsewhere."""
+    found = _DRIVER.search(module)
+    name = found[1] if found else module.rsplit("/", 1)[-1].partition(".ko")[0]
+    return name if found or (".ko" in module and (name in ONBOARD or _VIRTUAL.fullmatch(name))) else None
 
 
 def init(subject: Subject) -> Iterator[Finding]:
@@ -199,11 +207,11 @@ def stage1_tools(subject: Subject) -> Iterator[Finding]:
 
 
 def extended_attributes(subject: Subject) -> Iterator[Finding]:
-    """File capabilities, labels and ACLs do not fit into an initramfs; a node restores them with setfattr(1)."""
+    """File capabilities, labels and ACLs do not fit into an initramfs; the tool that restores them is carried along."""
     found = [shown(entry.path) for entry in subject.view if entry.xattrs]
-    if found and subject.program("setfattr") is None:
+    if found and subject.architecture not in CODE:
         yield warning(
-            f"{len(found)} files have capabilities, labels or ACLs ({listed(found, 2)}), which a node cannot restore "
-            "without setfattr",
-            subject.install("setfattr", everywhere("attr")),
+            f"{len(found)} files have capabilities, labels or ACLs ({listed(found, 2)}), which a node of architecture "
+            f"{subject.architecture} cannot restore",
+            f"there is a tool that restores them for {listed(sorted(CODE))}",
         )

@@ -14,7 +14,8 @@ import pytest
 from images.catalog import Catalog
 from images.errors import Error
 from images.leftovers import clear
-from images.renaming import copy_image
+from images.rebuild import BuildContext, rebuild
+from images.renaming import NotRenamed, copy_image, rename_image
 from images.sandbox.bind import Bind, BindMode
 from images.sandbox.run import SandboxRequest, run
 
@@ -162,3 +163,16 @@ def test_delete_needs_no_room(disk: Disk) -> None:
     disk.fill(0)
     disk.catalog.delete("img")
     assert list(disk.catalog.chroots.iterdir()) == []
+
+
+def test_rename(disk: Disk, tmp_path: Path) -> None:
+    catalog = Catalog(chroots=disk.catalog.chroots, provision=disk.catalog.chroots.parent / "provision")
+    rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=0.0))
+    (catalog.chroots / ".new.lock").touch()
+    (catalog.chroots / ".img.lock").touch()
+    disk.fill(0)
+    with pytest.raises(NotRenamed, match="cannot rename 'img' to 'new'"):
+        rename_image(catalog, "img", "new", move_users=lambda: None)
+    assert catalog.names() == ["img"]
+    assert catalog.current("img") is not None
+    assert catalog.current("new") is None

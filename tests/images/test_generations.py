@@ -12,7 +12,7 @@ import pytest
 from images import prune, store_lock
 from images.catalog import Catalog
 from images.errors import Error
-from images.generation import Generation
+from images.generation import Generation, end_archive
 from images.generations import (
     AmbiguousGeneration,
     GenerationBroken,
@@ -23,9 +23,9 @@ from images.generations import (
     short,
 )
 from images.prune import LEASE_SECONDS, DamagedGeneration
-from images.rebuild import Build, BuildContext, rebuild
+from images.rebuild import Build, BuildContext, BuildFailed, rebuild
 from images.rendition import find_or_make, rendition_path
-from images.store_lock import StoreBusy
+from images.store_lock import StoreBusy, StoreClosed
 
 NOW = 1_000_000_000.0
 
@@ -278,6 +278,39 @@ def test_prune_stops_before_it_removes_what_a_damaged_generation_may_need(catalo
         prune_all(catalog)
     assert objects(catalog) == before
     assert catalog.generations.get(made[0].digest) is not None
+
+
+@pytest.mark.parametrize("damage", ["garbage", "gone"])
+def test_a_build_mends_a_damaged_generation(catalog: Catalog, damage: str) -> None:
+    generation = build(catalog).generation
+    for path in (generation.manifest_path, generation.folder / "end"):
+        path.unlink()
+        if damage == "garbage":
+            path.write_text("garbage")
+    assert catalog.current("img") is None
+    assert build(catalog).generation.digest == generation.digest
+    assert current(catalog).manifest == generation.manifest
+    assert (generation.folder / "end").read_bytes() == end_archive(generation.digest)
+
+
+def test_current_that_is_no_link_is_an_image_that_is_not_built(catalog: Catalog) -> None:
+    generation = build(catalog).generation
+    place = catalog.provision / "images/img/current"
+    place.unlink()
+    place.mkdir()
+    assert catalog.current("img") is None
+    with pytest.raises(BuildFailed, match="Is a directory"):
+        build(catalog)
+    place.rmdir()
+    assert build(catalog).generation.digest == generation.digest
+    assert current(catalog).digest == generation.digest
+
+
+def test_a_store_that_cannot_be_locked_is_said(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.provision.write_text("a file")
+    assert catalog.current("img") is None
+    with pytest.raises(StoreClosed, match="cannot open the lock"), store_lock.alone(catalog.provision):
+        raise AssertionError
 
 
 def test_prune_waits_for_no_build_for_ever(catalog: Catalog) -> None:

@@ -18,7 +18,7 @@ import pytest
 from images.blobs import CacheFailed
 from images.catalog import Catalog, ImageExists
 from images.errors import Error
-from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image
+from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image, update_resolv_conf
 from images.locks import Locked, exclusive
 from images.progress import Event
 from images.source.scheme import SourceOptions, open_source
@@ -266,6 +266,28 @@ def test_shell(chroot: Path, links: dict[str, str], expected: bool) -> None:
 def test_shell_that_nobody_may_run(chroot: Path) -> None:
     (chroot / "bin/sh").chmod(0o644)
     assert not has_shell(chroot)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_resolv_conf_that_is_no_file_is_left_alone(chroot: Path, tmp_path: Path, kind: str) -> None:
+    (chroot / "etc").mkdir(exist_ok=True)
+    host, place = tmp_path / "host", chroot / "etc/resolv.conf"
+    host.write_text("nameserver 10.0.0.1")
+    if kind == "link":
+        place.symlink_to(host)
+    else:
+        place.mkdir()
+    assert not update_resolv_conf(chroot, host)
+    assert sorted(path.name for path in (chroot / "etc").iterdir()) == ["resolv.conf"]
+
+
+async def test_a_reader_that_went_away_is_no_fault_of_the_disk(catalog: Catalog, chroot: Path, tmp_path: Path) -> None:
+    def broken(event: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        await import_image(catalog, "img", source(str(chroot), tmp_path), broken)
+    assert not catalog.exists("img")
 
 
 def test_provenance_is_what_older_versions_wrote(catalog: Catalog, chroot: Path) -> None:

@@ -72,6 +72,19 @@ def test_mount_points_of_a_sandbox_that_is_gone(catalog: Catalog) -> None:
     assert everything(catalog) == before
 
 
+def test_an_image_that_is_a_link_is_deleted_and_replaced_as_a_link(catalog: Catalog, tmp_path: Path) -> None:
+    kept = tmp_path / "elsewhere/rootfs/file"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("not ours")
+    (catalog.chroots / "linked").symlink_to(tmp_path / "elsewhere")
+    catalog.delete("linked")
+    (catalog.chroots / ".staging-replaced-linked-1").symlink_to(tmp_path / "elsewhere")
+    catalog.remove_abandoned()
+    assert not list(catalog.chroots.glob(".staging-*"))
+    assert not catalog.exists("linked")
+    assert kept.read_text() == "not ours"
+
+
 def test_where_there_is_nothing_yet(tmp_path: Path) -> None:
     clear(Catalog(chroots=tmp_path / "chroots", provision=tmp_path / "provision"))
     assert os.listdir(tmp_path) == []

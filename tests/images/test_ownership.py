@@ -179,6 +179,22 @@ def test_account_files_behind_links_stay_inside(catalog: Catalog, host: Path, tm
     assert (rootfs / "usr/etc/passwd").read_text() == HOST_PASSWD
 
 
+@pytest.mark.parametrize("kind", ["loop", "folder", "fifo"])
+def test_account_files_that_are_none(catalog: Catalog, host: Path, kind: str) -> None:
+    passwd = catalog.get("x") / "etc/passwd"
+    passwd.unlink()
+    match kind:
+        case "loop":
+            passwd.symlink_to("passwd")
+        case "folder":
+            passwd.mkdir()
+        case _:
+            os.mkfifo(passwd)
+    with pytest.raises(NoAccounts, match="/etc/passwd of image 'x'"):
+        synchronize(catalog, "x", host, write=True)
+    assert (catalog.get("x") / "etc/group").read_text() == IMAGE_GROUP
+
+
 def test_pwck_agrees(catalog: Catalog, host: Path, require_tool: Callable[..., Path]) -> None:
     rootfs = catalog.get("x")
     synchronize(catalog, "x", host, write=True)

@@ -32,6 +32,7 @@ def add_build(group: Noun, words: Vocabulary) -> None:
         chosen = catalog.names() if every else list(names)
         for name in chosen:
             catalog.get(name)
+        need_root(f"build {words.noun}s")
         for name in chosen:
             print(f"Building {words.noun}: {name}", flush=True)
             with exclusive(catalog.lock_path(name), holder=f"build {name}"):

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 class ImageInUse(Error):
     def __init__(self, words: Vocabulary, name: str, users: "Users") -> None:
+        from bootsvc.image_users import SHOWN
+
         kind, names = ("node", users.nodes) if users.nodes else ("profile", users.profiles)
+        which = ",".join(names) if len(names) <= SHOWN else f"{kind.upper()}S"
         super().__init__(
             f"{words.noun} {name!r} is used by {users}",
-            hint=f"give them another {words.noun} first: wwctl {kind} set {','.join(names)} --image NAME",
+            hint=f"give them another {words.noun} first: wwctl {kind} set {which} --image NAME",
         )
 
 

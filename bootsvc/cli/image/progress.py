@@ -30,7 +30,7 @@ class _ImportReport:
     def report(self, event: Event) -> None:
         match event:
             case events.Started():
-                print("Getting image source signatures", flush=True)
+                self._say("Getting image source signatures")
             case events.BlobAdvanced(digest=digest, size=size, done=done):
                 self._advance(digest, size, done, text=f"blob {_short(digest, 12)}")
             case events.BlobCopied(digest=digest, cached=cached):
@@ -38,21 +38,21 @@ class _ImportReport:
             case events.ConfigCopied(digest=digest):
                 self._line(digest, f"Copying config {_short(digest, 10)} done  ")
             case events.ManifestWritten():
-                print("Writing manifest to image destination\nStoring signatures", flush=True)
+                self._say("Writing manifest to image destination\nStoring signatures")
             case events.LayerUnpacking(digest=digest):
                 self._clear()
-                print(f"[LOG]       info unpack layer: {digest}", flush=True)
+                self._say(f"[LOG]       info unpack layer: {digest}")
             case events.LayerAdvanced(digest=digest, size=size, done=done):
                 self._advance(digest, size, done, text=f"layer {_short(digest, 12)}")
             case events.ArchiveUnpacking(path=path):
                 self._clear()
-                print(f"Unpacking {path}", flush=True)
+                self._say(f"Unpacking {path}")
             case events.ArchiveAdvanced(name=name, size=size, done=done):
                 self._advance(name, size, done, text=name)
             case events.Waiting(host=host, seconds=seconds):
                 print(f"wwctl: registry {host} has had too many requests; waiting {seconds:.0f} s", file=sys.stderr, flush=True)
             case events.TreeCopying(path=path):
-                print(f"Copying {path}", flush=True)
+                self._say(f"Copying {path}")
             case events.XattrSkipped(name=name, path=path):
                 print(f"wwctl: warning: the file system does not keep {name} (first seen on {path})", file=sys.stderr)
 
@@ -72,7 +72,14 @@ class _ImportReport:
     def _line(self, digest: str, text: str) -> None:
         if self._bars is not None and digest in self._tasks:
             self._bars.remove_task(self._tasks.pop(digest))  # type: ignore[arg-type]
-        print(text, flush=True)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line on standard output, above the bars where these are on the same terminal; only the terminal breaks it."""
+        if self._bars is None or not sys.stdout.isatty():
+            print(text, flush=True)
+        else:
+            self._bars.console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -110,7 +117,9 @@ def _bars(*, unit: str) -> Iterator["Progress | None"]:
 
     amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}"), BarColumn(), *amount)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    # Redirected, standard output would go to the console of the bars: to standard error, and broken at its width.
+    console = Console(stderr=not sys.stdout.isatty())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
         yield bars
 
 

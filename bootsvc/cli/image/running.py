@@ -114,6 +114,7 @@ def add_shell(group: Noun, words: Vocabulary) -> None:
     def shell(invocation: Invocation, name: str, **options: Any) -> int:
         config, chosen = invocation.config(), Options(**options)
         view = SandboxView(open_catalog(config).get(name))
+        need_root(f"run a command in {words.noun} {name!r}")
         wanted = [path for path in (os.environ.get("SHELL", ""), *SHELLS) if path.startswith("/")]
         found = next((path for path in wanted if _is_file(view, path)), SHELLS[-1])
         if chosen.node is not None:

@@ -1,10 +1,12 @@
 """`wwctl container` as the seed page shows it, on a real registry; and bad input, which changes nothing."""
 
+import contextlib
 import os
 import pty
 import re
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -275,3 +277,31 @@ def test_force_replaces_and_keeps_nothing_of_the_old(
     etc = imported.chroots / "rocky-8/rootfs/etc"
     assert (etc / "new").exists()
     assert not (etc / "old").exists()
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_bar_leaves_the_lines_on_standard_output_whole(site: Site, registry: Any, rocky: Any, to_file: bool) -> None:
+    place = site.root / "out"
+    command = f"stty cols 40; {WWCTL} container import docker://{registry.host}/warewulf/rocky rocky-8"
+    parent, child = pty.openpty()
+    with os.fdopen(child, "wb") as terminal, place.open("wb") as file:
+        done = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            env=site.environment | {"TERM": "xterm"},
+            stdin=terminal,
+            stdout=file if to_file else terminal,
+            stderr=terminal,
+        )
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        while chunk := os.read(parent, 65536):
+            shown += chunk
+    os.close(parent)
+    assert done.wait(60) == 0, shown.decode()
+    text = place.read_text() if to_file else shown.decode().replace("\r\n", "\n")
+    for digest in rocky.layer_digests:
+        assert f"[LOG]       info unpack layer: {digest}\n" in text
+        assert f"Copying blob {hexdigits(digest, 12)} done  \n" in text
+    if to_file:
+        assert text.startswith("Getting image source signatures\n")
+        assert "\x1b" not in text

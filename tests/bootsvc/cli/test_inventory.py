@@ -182,6 +182,15 @@ def test_delete_says_who_uses_it(used: Site) -> None:
     assert used.ok("image", "del", "-y", "deb") == "Deleted image: deb\n"
 
 
+def test_delete_names_a_few_of_many_users(used: Site) -> None:
+    used.ok("node", "add", "c[1-200]", "--image", "raw")
+    refused = used("image", "delete", "-y", "raw")
+    assert refused.err.splitlines() == [
+        "wwctl: image 'raw' is used by c1, c10, c100, c101, c102, c103, c104, c105 (192 more)",
+        "(give them another image first: wwctl node set NODES --image NAME)",
+    ]
+
+
 def test_syncuser(used: Site) -> None:
     rootfs = used.chroots / "deb/rootfs"
     key = rootfs / "home/key"

@@ -73,6 +73,31 @@ def test_other_servers(status: int, body: bytes, message: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_what_does_not_speak_http(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        config = Config(ipaddr=IPv4Address("127.0.0.1"), http=HttpConfig(port=listening.getsockname()[1]))
+        with pytest.raises(Error, match="does not answer as bootsvc does"):
+            fetch(config)
+        thread.join()
+
+
 def test_no_server() -> None:
     with socket.socket() as taken:
         # Bound but not listening: connections are refused, and nobody else can listen there.

@@ -1,5 +1,6 @@
 """The command as a user has it: `run` for what it prints and returns, processes for pipes, signals and time."""
 
+import errno
 import io
 import json
 import os
@@ -225,6 +226,34 @@ def test_help_imports_no_noun() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr == "\n"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence", "hint"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/srv/x"), "/srv/x: Read-only file system", "look at it"),
+        (OSError(errno.ENOSPC, "No space left on device"), "standard output, or a file: No space left on device", "look at it"),
+        (PermissionError(errno.EACCES, "Permission denied", b"/srv/x"), "only root can use /srv/x", "use sudo"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(
+    wwctl: Run, monkeypatch: pytest.MonkeyPatch, refusal: OSError, sentence: str, hint: str
+) -> None:
+    def fail(store: Store) -> None:
+        raise refusal
+
+    monkeypatch.setattr(Store, "load", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    code, _, err = wwctl("node list")
+    assert (code, err.splitlines()[0]) == (1, f"wwctl: {sentence}")
+    assert err.splitlines()[1].startswith(f"({hint}")
+
+
+def test_closed_streams_are_no_files(root: Path) -> None:
+    code = "import os; from bootsvc.cli.main import main; main(); os.write(2, str(os.open('/', 0)).encode())"
+    command = f'exec {sys.executable} -c "{code}" version <&- >&-'
+    result = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=True)
+    assert result.stderr == "3"
 
 
 def test_reader_that_goes_away(wwctl: Run, root: Path) -> None:

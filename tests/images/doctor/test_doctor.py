@@ -291,15 +291,21 @@ def test_another_architecture_than_this_servers_is_a_warning() -> None:
     assert "architecture" not in told(examine(subject(tree, replace(HOST, architecture="arm64"), architecture="arm64")))
 
 
-def test_xattrs_need_setfattr() -> None:
-    healthy = subject({**HEALTHY, "usr/bin/setfattr": None})
+def test_xattrs_need_an_architecture_that_our_tool_knows() -> None:
     capable = Entry(
         path=b"usr/bin/ping", mode=stat.S_IFREG | 0o755, inode=9, uid=0, gid=0, size=1, nlink=1, rdev=0, mtime_ns=0, ctime_ns=0,
         xattrs=((b"security.capability", b"x"),),
     )  # fmt: skip
-    found = examine(replace(healthy, view=ImageView([*healthy.view, capable])))
-    assert told(found)["extended-attributes"] == [W]
-    assert "extended-attributes" not in told(examine(healthy))
+    for architecture, expected in (("amd64", None), ("arm64", None), ("s390x", [W])):
+        healthy = subject(HEALTHY, architecture=architecture)
+        found = examine(replace(healthy, view=ImageView([*healthy.view, capable])))
+        assert told(found).get("extended-attributes") == expected
+    assert "extended-attributes" not in told(examine(subject(HEALTHY, architecture="s390x")))
+
+
+def test_a_driver_outside_the_usual_folders_counts() -> None:
+    modules = {**NO_NIC, f"usr/lib/modules/{RELEASE}/igb.ko.xz": "x", f"usr/lib/modules/{RELEASE}/dummy.ko": "x"}
+    assert "network-drivers" not in told(examine(subject({**HEALTHY, **modules})))
 
 
 def test_without_the_head_nodes_accounts_nothing_is_compared() -> None:
