@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
@@ -85,7 +85,7 @@ class Application:
 
     def load_nodes(self) -> None:
         """Read nodes.conf before anything is served; a broken one leaves no nodes, and says why."""
-        self._nodes_seen = self._store.identity()
+        self._nodes_seen = self._nodes_identity()
         try:
             self._use(load(self._store, self._config.network or self._link.network, self._registry))
         except Error as exc:
@@ -93,15 +93,25 @@ class Application:
 
     async def _reload_nodes(self) -> None:
         """Read nodes.conf anew; a broken one leaves the nodes as they were, and says why."""
-        self._nodes_seen = self._store.identity()
+        self._nodes_seen = self._nodes_identity()
         try:
             network = self._config.network or self._link.network
             self._use(await load_aside(self._store, network, self._registry))
-        except Error as exc:
+        except (Error, OSError) as exc:
             log.error("nodes.conf is not used, the nodes stay as they were: %s", exc)
+
+    def _nodes_identity(self) -> Identity | None:
+        """None also when the file is out of reach; reading it then says why."""
+        try:
+            return self._store.identity()
+        except OSError:
+            return None
 
     def _use(self, registry: Registry) -> None:
         self._registry = registry
+        thief = registry.by_address(self._link.address)
+        if thief is not None:
+            log.warning("node %s gets no address: its %s is this server's own", thief.id, self._link.address)
         for problem in self._registry.problems[:MAX_PROBLEMS]:
             log.warning("%s", problem)
         if len(registry.problems) > MAX_PROBLEMS:
@@ -115,11 +125,7 @@ class Application:
         except Error as exc:
             log.error("warewulf.conf is not used, the settings stay as they were: %s", exc)
             return
-        fixed = ("ipaddr", "paths", "http", "tftp")
-        for name in fixed:
-            if getattr(new, name) != getattr(self._config, name):
-                log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
-        self._config = new
+        self._config = _reloaded(self._config, new)
         log.info("warewulf.conf loaded")
 
     async def watch(self, reload: asyncio.Event) -> None:
@@ -133,7 +139,7 @@ class Application:
             if reload.is_set() or _identity(self._config.source) != self._config_seen:
                 self._load_config()
                 self._nodes_seen = None
-            if reload.is_set() or self._store.identity() != self._nodes_seen:
+            if reload.is_set() or self._nodes_identity() != self._nodes_seen:
                 await self._reload_nodes()
             reload.clear()
 
@@ -156,10 +162,28 @@ class Application:
         return describe_server(self._config, urls, self._link.network)
 
 
+def _reloaded(old: Config, new: Config) -> Config:
+    """`new`, but what the running sockets were made from stays `old`, so that no answer mixes the two."""
+    fixed = [name for name in ("ipaddr", "network", "paths", "http") if getattr(new, name) != getattr(old, name)]
+    kept = replace(new, **{name: getattr(old, name) for name in fixed})
+    if "ipaddr" in fixed or "network" in fixed:
+        # The new range lies in the new network.
+        kept = replace(kept, dhcp=old.dhcp)
+    if new.dhcp.enabled != old.dhcp.enabled:
+        fixed.append("dhcp enabled")
+        kept = replace(kept, dhcp=replace(kept.dhcp, enabled=old.dhcp.enabled))
+    if new.tftp.enabled != old.tftp.enabled:
+        fixed.append("tftp enabled")
+        kept = replace(kept, tftp=replace(new.tftp, enabled=old.tftp.enabled))
+    for name in fixed:
+        log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
+    return kept
+
+
 def _identity(path: Path) -> tuple[int, int, int, int] | None:
     try:
         info = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return None
     return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 

@@ -1,5 +1,6 @@
 """The merged nodes in memory, by hardware address, address and name. Immutable: a change builds another one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,6 +16,9 @@ from netboot import hwaddr as hardware
 from netboot.fields import NETWORKS, known_keys
 from netboot.merge import Merger
 from netboot.node import Node, ipv4, to_node
+
+_NO_NAME = re.compile(r"[\x00-\x20/\x7f]|\A\.|\A\Z")
+"""What makes a name unfit for a path and a log line. Warewulf takes more names than `wwctl node add` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,8 @@ class Merging:
         return found
 
     def _merge(self, name: str, entry: Entry) -> Result:
+        if _NO_NAME.search(name):
+            return Result(entry, None, (f"{name!r} cannot be the name of a node; the node is left out",))
         unknown = unknown_keys(f"node {name}", entry)
         try:
             node, warnings = self.node(name, entry)

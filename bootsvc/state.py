@@ -5,6 +5,7 @@ Everything is answered from memory; the event loop never waits for the disk.
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from bootsvc.dhcp.leases import MAX_LEASES, Lease, LeaseState
 from bootsvc.errors import BadState
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MAX_MACHINES = 65536
@@ -166,7 +169,8 @@ class State:
         return dict(self._last)
 
     def _write_all(self) -> None:
-        """The writer thread: everything that is queued goes into one commit."""
+        """The writer thread: everything that is queued goes into one commit; the log says when that begins and ends to fail."""
+        failing = False
         while (first := self._queue.get()) is not None:
             batch, ended = [first], False
             while len(batch) < MAX_BATCH and not self._queue.empty():
@@ -176,6 +180,11 @@ class State:
                     break
                 batch.append(item)
             failure = self._commit(batch)
+            if failure is not None and not failing:
+                log.error("%s; machines without a reservation get no address until it can be written again", failure.message)
+            elif failure is None and failing:
+                log.info("the state database %s is written again", self._path)
+            failing = failure is not None
             for write in batch:
                 if write.loop is not None:
                     # RuntimeError: the loop is closed, so nobody waits any more.

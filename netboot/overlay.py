@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -23,7 +24,7 @@ SUFFIX = ".j2"
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`mode` in octal as text, owner and group as numbers."""
 
-    mode: str = ""
+    mode: Annotated[str, msgspec.Meta(pattern="^[0-7]{0,4}$")] = ""
     uid: int = 0
     gid: int = 0
 
@@ -80,7 +81,7 @@ def _describe(folder: Path) -> Description | None:
         return msgspec.convert(tomllib.loads(path.read_text()), Description)
     except FileNotFoundError:
         return None
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+    except (ValueError, OSError) as exc:
         raise OverlayError(f"{path}: {exc}", hint="see docs/overlays.md for what overlay.toml may hold") from exc
 
 

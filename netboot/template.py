@@ -59,7 +59,7 @@ def render(source: str, context: RenderContext, *, path: str, label: str) -> Ite
     """
     try:
         text = _ENVIRONMENT.from_string(source).render(node=context.node, nodes=context.nodes, server=context.server)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as exc:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError) as exc:
         line = getattr(exc, "lineno", None) or _line(exc)
         raise OverlayError(f"{label}:{line or '?'}: {exc} (node {context.node.id})", hint="mend the template") from exc
     pieces = _MARK.split(text)

@@ -67,6 +67,8 @@ class _Boot:
 
 def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:
     """Decide the reply to one message."""
+    if lease is not None and lease.address in _impossible(lease.network or site.network, site):
+        return Ignored(f"{lease.address} is an address that no machine but this server can have")
     match request.message:
         case Message.DISCOVER:
             if lease is None:
@@ -82,6 +84,13 @@ def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: S
             return Ignored(f"{request.message.name} of {_claimed(request)} needs no reply")
         case _:
             return Ignored(f"{request.message.name} is a server's message")
+
+
+def _impossible(network: IPv4Network, site: Site) -> tuple[IPv4Address, ...]:
+    """Addresses that nodes.conf may say, and that must not be handed out: they would cut off every machine."""
+    if network.prefixlen > 30:
+        return (site.server,)
+    return site.server, network.network_address, network.broadcast_address
 
 
 def _request(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:

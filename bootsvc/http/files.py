@@ -1,6 +1,7 @@
 """Answer with files as they lie on disk: one, or a concatenation of segments, by sendfile; Range, ETag and HEAD (RFC 9110)."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from bootsvc.artifacts import Artifact
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,11 @@ class ArtifactResponse(web.StreamResponse):
         self.etag = artifact.etag
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send head and body; aiohttp calls this once more after the handler, for nothing."""
+        """Send head and body; aiohttp calls this once more after the handler, for nothing.
+
+        Raises ConnectionError when the body could not be sent whole: the connection must end there, for whatever else is
+        written to it would be taken for a part of the file.
+        """
         if self.prepared:
             return await super().prepare(request)
         start, stop = self._decide(request)
@@ -56,7 +63,16 @@ class ArtifactResponse(web.StreamResponse):
         self.content_length = stop - start
         writer = await super().prepare(request)
         if request.method != "HEAD":
-            await self._send_body(request, start, stop)
+            try:
+                await self._send_body(request, start, stop)
+            except ConnectionError:
+                raise
+            except RuntimeError as exc:
+                # So asyncio calls a transport that is closing.
+                raise ConnectionResetError("the client closed the connection") from exc
+            except OSError as exc:
+                log.error("http a file could not be sent to its end to %s: %s", request.remote, exc)
+                raise ConnectionResetError(str(exc)) from exc
         self.finished = True
         return writer
 

@@ -2,14 +2,33 @@
 
 import asyncio
 import errno
+import logging
 from collections.abc import Sequence
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from images.errors import Error
 
+log = logging.getLogger(__name__)
+
 SHUTDOWN_SECONDS = 10
 """How long transfers that are under way may still take when the server stops."""
+
+
+class _Peers(logging.Filter):
+    """Takes what peers do wrong out of aiohttp's errors: a traceback for each would let anybody fill the disk."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, ConnectionError | HttpProcessingError):
+            return True
+        log.debug("http %s: %r", record.getMessage(), error)
+        return False
+
+
+_connections = logging.getLogger(f"{__name__}.connections")
+_connections.addFilter(_Peers())
 
 
 class HttpService:
@@ -24,7 +43,9 @@ class HttpService:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serve until cancelled. Raises PortTaken."""
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False)
+        runner = web.AppRunner(
+            self._app, access_log=None, logger=_connections, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._host, self._port, reuse_address=True)

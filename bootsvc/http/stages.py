@@ -80,7 +80,9 @@ class Stages:
             raise web.HTTPUnauthorized(text="the asset key is not this node's\n")
         try:
             return await self._stages[stage](request, hwaddr, node)
-        except (Error, FileNotFoundError) as exc:
+        except ConnectionError:
+            raise
+        except (Error, OSError) as exc:
             log.warning("http %s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
             self._event(request, hwaddr, node, stage.value, "NOT_FOUND")
             raise web.HTTPNotFound(text=f"{exc}\n") from exc
@@ -188,8 +190,8 @@ class Stages:
             raise web.HTTPNotFound(text=f"no node has the hardware address {hwaddr!r}\n")
         peer = _peer(request)
         own = {device.ipaddr for device in node.network_devices.values()}
-        if peer not in own and (peer is None or self._identify(peer) != hwaddr):
-            raise web.HTTPForbidden(text=f"{peer} is not an address of {node.id}\n")
+        if peer is None or (peer not in own and self._identify(peer) != hwaddr):
+            raise web.HTTPForbidden(text=f"{request.remote} is not an address of {node.id}\n")
         generation = request.query.get("generation", "")
         self._event(request, hwaddr, node, event.value, generation[:19] if urls.is_digest(generation) else "")
         return web.Response(text="ok\n")

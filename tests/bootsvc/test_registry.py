@@ -122,3 +122,10 @@ def test_nothing_is_taken_over_when_profiles_or_the_network_changed() -> None:
     other = Registry.build(Snapshot(nodes=nodes, profiles={"p": {"image name": "a"}}), wide, previous=before).by_name("n1")
     assert other is not None
     assert other.network_devices["default"].netmask == wide.netmask
+
+
+@pytest.mark.parametrize("name", ["", "../../esc", "a/b", ".hidden", "a b", "a\nb", "a\x7f"])
+def test_a_name_that_is_a_path_or_splits_a_line_is_left_out(name: str) -> None:
+    registry = Registry.build(Snapshot(nodes={name: {}, "node_1": {}}), NETWORK)
+    assert [node.id for node in registry.nodes] == ["node_1"]
+    assert registry.problems == (f"{name!r} cannot be the name of a node; the node is left out",)

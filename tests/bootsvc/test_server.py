@@ -100,6 +100,39 @@ def test_changes_take_effect_by_themselves(server: Server) -> None:
     assert "no image" in server.get("/ipxe/52-54-00-00-00-02")
 
 
+def test_what_needs_a_restart_is_not_half_taken_over(server: Server, boot_network: Any, tmp_path: Path) -> None:
+    conf = tmp_path / "warewulf.conf"
+    changed = conf.read_text().replace("10.77.0.1", "10.99.0.1") + "warewulf: {port: 9999}\ntftp: {enabled: false}\n"
+    boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", "52:54:00:00:00:09")
+    conf.write_text(changed)
+    for name in ("ipaddr", "network", "http", "tftp enabled"):
+        server.wait_log(f"a change of {name} in warewulf.conf takes effect when the server is started again")
+    server.wait_log("warewulf.conf loaded")
+    offered = boot_network.udhcpc("-x", "0x4d:69505845")
+    assert offered is not None
+    assert offered["ip"].startswith("10.77.0.1")
+    assert offered["boot_file"].startswith("http://10.77.0.1:9873/")
+
+
+def test_a_node_with_the_servers_own_address_is_named(server: Server, boot_network: Any) -> None:
+    server.nodes_conf.write_text(NODES.replace("10.77.0.11", "10.77.0.1"))
+    server.wait_log(r"WARNING node n1 gets no address: its 10\.77\.0\.1 is this server's own")
+    assert boot_network.udhcpc() is None
+
+
+@pytest.mark.parametrize("broken", ["loop", "no folder"])
+def test_a_nodes_conf_out_of_reach_leaves_the_nodes(server: Server, broken: str) -> None:
+    folder = server.nodes_conf.parent
+    if broken == "loop":
+        server.nodes_conf.unlink()
+        server.nodes_conf.symlink_to(server.nodes_conf.name)
+    else:
+        folder.rename(folder.with_name("away"))
+        folder.touch()
+    server.wait_log("nodes.conf is not used, the nodes stay as they were")
+    assert "no image" in server.get("/ipxe/52-54-00-00-00-01")
+
+
 def test_up_is_what_the_nodes_own_address_says(server: Server) -> None:
     assert server.get("/report/52-54-00-00-00-01?event=up") == "ok\n"
     assert json.loads(server.get("/status"))["nodes"]["n1"]["stage"] == "up"

@@ -64,7 +64,8 @@ async def test_the_loop_goes_on_while_the_disk_waits(tmp_path: Path) -> None:
     state.close()
 
 
-async def test_a_failed_commit_reaches_who_waits_and_the_next_works(tmp_path: Path) -> None:
+async def test_a_failed_commit_reaches_who_waits_and_the_next_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     path = tmp_path / "state.db"
     state = State.open(path)
     other = sqlite3.connect(path)
@@ -72,11 +73,15 @@ async def test_a_failed_commit_reaches_who_waits_and_the_next_works(tmp_path: Pa
     other.commit()
     with pytest.raises(BadState, match="disk full"):
         await state.save_lease(lease(1))
+    with pytest.raises(BadState, match="disk full"):
+        await state.save_lease(lease(1))
     other.execute("DROP TRIGGER full")
     other.commit()
     other.close()
     await state.save_lease(lease(2))
     state.close()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"], "said once, not for every packet"
+    assert "disk full" in caplog.records[0].getMessage()
     state = State.open(path)
     assert state.load_leases() == [lease(2)]
     state.close()

@@ -142,6 +142,22 @@ def test_a_syntax_error_names_its_line(site: Callable[..., Path]) -> None:
         rendered(site({"etc/bad.j2": "one\ntwo\n{% if %}\n"}))
 
 
+@pytest.mark.parametrize(
+    "source", ["{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{" + "(" * 3000 + "1" + ")" * 3000 + "}}"]
+)
+def test_a_template_that_never_ends_is_a_sentence(site: Callable[..., Path], source: str) -> None:
+    with pytest.raises(OverlayError, match=r"overlay mine, a\.j2:.*recursion.* \(node simple\)"):
+        rendered(site({"a.j2": source}))
+
+
+@pytest.mark.parametrize("toml", [b"\xff\xfe", b'description = "x"\n[directories.etc]\nmode = "9z"\n'])
+def test_an_overlay_toml_of_nonsense_is_a_sentence(tmp_path: Path, toml: bytes) -> None:
+    (tmp_path / "site/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "site/overlay.toml").write_bytes(toml)
+    with pytest.raises(OverlayError, match=r"overlay\.toml"):
+        load("site", [tmp_path])
+
+
 def test_templates_are_sandboxed(site: Callable[..., Path]) -> None:
     with pytest.raises(OverlayError):
         rendered(site({"x.j2": "{{ node.__class__.__mro__[1].__subclasses__() }}"}))

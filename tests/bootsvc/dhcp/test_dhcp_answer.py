@@ -69,6 +69,14 @@ TAIL = [
 ]
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.0", "10.0.0.255"])
+@pytest.mark.parametrize("message", [Message.DISCOVER, Message.REQUEST])
+def test_a_reservation_that_no_machine_can_have_is_not_given(address: str, message: Message) -> None:
+    lease = replace(RESERVED, address=IPv4Address(address))
+    request = asking(message, server_id=SERVER, requested=lease.address)
+    assert answer(request, node(), lease, SITE) == Ignored(f"{address} is an address that no machine but this server can have")
+
+
 def test_discover_of_an_operating_system() -> None:
     assert replied(asking()) == Reply(
         packet=Packet(op=Op.BOOTREPLY, xid=0x1234, yiaddr=OURS, chaddr=CHADDR, options=dict(head(Message.OFFER) + TAIL)),

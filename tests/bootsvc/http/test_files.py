@@ -117,6 +117,31 @@ async def test_one_connection_many_requests(url: str, whole: bytes) -> None:
                 assert await response.read() == whole
 
 
+async def test_a_file_lost_on_the_way_ends_the_connection(url: str, whole: bytes, artifact: Artifact) -> None:
+    artifact.parts[2][0].unlink()
+    host, port = url.removeprefix("http://").partition("/")[0].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /image HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert f"Content-Length: {PADDED}".encode() in head
+    assert body == whole[: sum(SIZES[:2])], "nothing else, such as another answer's head, is taken for the file"
+
+
+async def test_what_peers_do_wrong_is_no_traceback(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    host, port = url.removeprefix("http://").partition("/")[0].split(":")
+    for request in (
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET //x:99999/ HTTP/1.1\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        assert (await reader.read()).startswith(b"HTTP/1.0 400")
+        writer.close()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 @given(st.lists(st.integers(0, 9), max_size=5), st.integers(0, 3), st.data())
 def test_pieces_are_the_bytes_asked_for(sizes: list[int], padding: int, data: st.DataObject) -> None:
     size = sum(sizes) + padding

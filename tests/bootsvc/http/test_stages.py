@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from bootsvc.artifacts import Artifacts
 from bootsvc.boots import BootEvent
@@ -53,6 +55,7 @@ class Head:
     url: str = ""
     registry: Registry = field(default_factory=nodes)
     events: list[BootEvent] = field(default_factory=list)
+    routes: list[web.RouteDef] = field(default_factory=list)
 
     async def get(self, path: str, **params: str) -> tuple[int, bytes]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path, params=params) as response:
@@ -80,7 +83,8 @@ async def head(tmp_path: Path) -> AsyncIterator[Head]:
     )
     artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
     stages = Stages(artifacts, lambda: made.registry, lambda address: None, urls, made.events.append)
-    service = HttpService(0, stages.routes(), host="127.0.0.1")
+    made.routes = stages.routes()
+    service = HttpService(0, made.routes, host="127.0.0.1")
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(service.run(ready))
@@ -186,6 +190,19 @@ async def test_asset_key(head: Head) -> None:
     assert ("system", "BAD_ASSET") in head.seen()
 
 
+async def test_an_ipv6_address_is_no_nodes_own(head: Head) -> None:
+    head.registry = nodes(**{"network devices": {"default": {"hwaddr": HWADDR}}})
+    service = HttpService(0, head.routes, host="::1")
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(service.run(ready))
+        await ready.wait()
+        head.url = f"http://[::1]:{service.bound}"
+        assert await head.get(f"/report/{WWID}", event="up") == (403, b"::1 is not an address of n1\n")
+        task.cancel()
+    assert head.events == []
+
+
 async def test_only_the_nodes_own_address_says_that_it_is_up(head: Head) -> None:
     device = {"hwaddr": HWADDR, "ipaddr": "127.0.0.9", "netmask": "255.0.0.0"}
     head.registry = nodes(**{"network devices": {"default": device}})
@@ -213,6 +230,38 @@ async def test_a_broken_overlay_is_a_404_and_a_sentence(head: Head, tmp_path: Pa
     status, body = await head.get(f"/system/{WWID}")
     assert status == 404
     assert b"overlay hostname, etc/hostname.j2:1" in body
+
+
+async def test_a_segment_lost_on_the_way_is_no_second_answer(head: Head) -> None:
+    """The head of a 404 after the image's would be unpacked as a part of it."""
+    for name in "abcdef":
+        (head.catalog.get("img") / name).write_bytes(os.urandom(4 << 20))
+    generation = head.build()
+    host, port = head.url.removeprefix("http://").split(":")
+    with socket.socket() as client:
+        # Small, so that the server cannot send everything before anything is read.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, int(port)))
+        reader, writer = await asyncio.open_connection(sock=client)
+        writer.write(f"GET /image/{WWID} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        start = await reader.readuntil(b"\r\n\r\n")
+        for path, _ in list(generation.image_files())[1:]:
+            path.unlink(missing_ok=True)
+        async with asyncio.timeout(20):
+            body = await reader.read()
+        writer.close()
+    assert f"Content-Length: {generation.image_size}".encode() in start
+    assert len(body) < generation.image_size
+    assert b"HTTP/1.1" not in body
+    assert head.seen() == []
+
+
+async def test_an_overlay_that_cannot_be_stored_is_a_404_and_a_sentence(head: Head, tmp_path: Path) -> None:
+    head.build()
+    (tmp_path / "provision/overlays").write_text("in the way")
+    status, body = await head.get(f"/system/{WWID}")
+    assert (status, b"Not a directory" in body) == (404, True)
+    assert head.seen() == [("system", "NOT_FOUND")]
 
 
 async def test_a_lost_segment_is_a_404_not_half_an_image(head: Head) -> None:
