@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
@@ -87,6 +88,7 @@ class Artifacts:
         self._warned: set[str] = set()
         self._handed: dict[str, float] = {}
         self._rendering = asyncio.Lock()
+        self._reading = threading.Lock()
 
     def generation(self, node: Node) -> Generation:
         """The current generation of the node's image, which it now has a lease of.
@@ -188,16 +190,17 @@ class Artifacts:
 
     def _view(self, generation: Generation) -> ImageView:
         """The tree of a generation, for the links that overlays must follow."""
-        view = self._views.get(generation.digest)
-        if view is None:
-            parsed = index.parse(generation.index_path.read_bytes())
-            if parsed is None:
-                raise ImageNotBuilt(generation.manifest.image)
-            view = ImageView(parsed.entries)
-            self._views[generation.digest] = view
+        with self._reading:  # a cluster that boots a new generation asks for it all at once
+            view = self._views.get(generation.digest)
+            if view is None:
+                parsed = index.parse(generation.index_path.read_bytes())
+                if parsed is None:
+                    raise ImageNotBuilt(generation.manifest.image)
+                view = self._views[generation.digest] = ImageView(parsed.entries)
+            self._views.move_to_end(generation.digest)
             while len(self._views) > MAX_VIEWS:
                 self._views.popitem(last=False)
-        return view
+            return view
 
 
 def _compressed(data: bytes) -> bytes:

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import msgspec
 
+from images.atomic import sync_folder
 from images.errors import Error
 from images.generation import Generation
 from images.generations import Generations
 from images.mounts import find_mounts
 from images.provenance import Provenance
-from images.rename import exchange
+from images.rename import exchange, sync_file_system
 from images.rootfs import remove_tree
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,10 @@ class Catalog:
         place = self.chroots / name
         if replace and place.exists():
             _refuse_mounts(place, name)
+            # The old tree is removed soon after; without this a power cut could leave neither.
+            sync_file_system(staging.folder)
             exchange(staging.folder, place)
+            sync_folder(self.chroots)
             return
         try:
             staging.folder.rename(place)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from images.errors import Error
+
 EXCLUDES_FILE = "etc/warewulf/excludes"
 
 
@@ -20,9 +22,14 @@ def read_excludes(rootfs: Path) -> list[str]:
     return [pattern for line in lines if not line.startswith("#") and (pattern := line.strip("/"))]
 
 
+class BadPattern(Error):
+    def __init__(self, pattern: str, reason: str) -> None:
+        super().__init__(f"{pattern!r} in /{EXCLUDES_FILE} is no pattern: {reason}", hint="mend the line in the image")
+
+
 class Excludes:
     def __init__(self, patterns: Sequence[str]) -> None:
-        regex = "|".join(f"(?:{_translate(pattern)})" for pattern in patterns)
+        regex = "|".join(f"(?:{_checked(pattern)})" for pattern in patterns)
         self._regex = re.compile(regex.encode(errors="surrogateescape"), re.DOTALL) if patterns else None
 
     @property
@@ -32,6 +39,15 @@ class Excludes:
 
     def match(self, path: bytes) -> bool:
         return self._regex is not None and self._regex.fullmatch(path) is not None
+
+
+def _checked(pattern: str) -> str:
+    regex = _translate(pattern)
+    try:
+        re.compile(regex)
+    except re.error as exc:
+        raise BadPattern(pattern, str(exc)) from exc
+    return regex
 
 
 def _translate(pattern: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,14 @@ def update_resolv_conf(rootfs: Path, host: Path) -> bool:
     content = host.read_bytes()
     if place.is_file() and place.read_bytes() == content:
         return True
-    temporary = place.with_name(f".resolv.conf-{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.rename(place)
+    # A name that nobody can guess, made anew: a hostile layer may have put links where a known one would be written through.
+    descriptor, temporary = tempfile.mkstemp(prefix=".resolv.conf-", dir=etc)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o644)
+        os.rename(temporary, place)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     return True

@@ -40,7 +40,7 @@ class ObjectStore:
             yield f"{path.parent.parent.name}:{path.name}", path
 
     def add(self, chunks: Iterable[bytes]) -> StoredObject:
-        """Write, fsync, then rename to its name; an object that is there already is left alone."""
+        """Write, fsync, then rename to its name; one that is there already, and may be spoilt, is replaced."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".new-", dir=self.root)
         temporary = Path(name)
@@ -54,10 +54,9 @@ class ObjectStore:
                 file.flush()
                 os.fsync(file.fileno())
             stored = StoredObject(digest=f"sha256:{digest.hexdigest()}", size=size)
-            if not self.has(stored.digest, size):
-                place = self.path(stored.digest)
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                temporary.rename(place)
+            place = self.path(stored.digest)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.rename(place)
             return stored
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Swap two paths in one step (renameat2(2) with RENAME_EXCHANGE, which Python does not offer)."""
+"""System calls around a swap that Python does not offer: renameat2(2) with RENAME_EXCHANGE, and syncfs(2)."""
 
 import ctypes
 import os
@@ -15,3 +15,14 @@ def exchange(one: Path, other: Path) -> None:
     if _libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def sync_file_system(path: Path) -> None:
+    """What was written to the file system of `path` is on the disk afterwards: a power cut cannot take it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)

@@ -115,7 +115,7 @@ def _check_free(catalog: Catalog, name: str, new: str) -> Path:
     rootfs = catalog.get(name)
     if name == new:
         raise SameName(name)
-    if catalog.exists(new):
+    if os.path.lexists(catalog.chroots / new):
         raise NameTaken(new)
     return rootfs
 

@@ -68,8 +68,11 @@ class Urls:
         return f"{self.base}/{stage.value}/{wwid(hwaddr)}"
 
     def overlay(self, stage: Stage, hwaddr: str, generation: str) -> str:
-        """An overlay built against the links of this generation, whichever is current when it is fetched."""
-        return f"{self.stage(stage, hwaddr)}?generation={generation}"
+        """An overlay built against the links of this generation, whichever is current when it is fetched.
+
+        iPXE fills in the asset key, which the server asks for where the node has one.
+        """
+        return f"{self.stage(stage, hwaddr)}?generation={generation}&assetkey=${{asset:uristring}}"
 
     def blob(self, digest: str) -> str:
         """`digest` with its algorithm: `sha256:…`."""

@@ -15,7 +15,7 @@ from bootsvc.dhcp.leases import Lease, LeaseTable, lease_for
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.request import Arrival, BootRequest
-from bootsvc.errors import Ignored, MalformedPacket
+from bootsvc.errors import Ignored, MalformedPacket, PortUnavailable
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
 from bootsvc.net.udp import Budget, Datagram, FrameSender, UdpEndpoint
 from netboot.node import Node
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_UNSAVED = 4096
 """ACKs that wait for their group commit; what comes beyond is dropped, and its client asks again."""
+REOPEN_SECONDS = 5
 MAX_RECENT = 65536
 """Reserved addresses remembered for `find_hwaddr`."""
 
@@ -107,15 +108,28 @@ class DhcpService:
         link = await find_link(config.ipaddr, config.network)
         self._table.configure(config.dhcp.range_start, config.dhcp.range_end)
         self._table.load(self._leases.load_leases())
+        self._open(link)
         while True:
-            self._open(link)
             ready.set()
             try:
                 await until_gone(link)
             finally:
                 self._close()
+            link = await self._reopen()
+
+    async def _reopen(self) -> Link:
+        """Serve again on the link that is back; it may vanish once more, or another program may have the port for a while."""
+        while True:
             config = self._config()
             link = await wait_link(config.ipaddr, config.network)
+            try:
+                self._open(link)
+            except PortUnavailable as exc:
+                log.warning("dhcp on %s is tried again in %d s: %s", link.name, REOPEN_SECONDS, exc)
+                self._close()
+                await asyncio.sleep(REOPEN_SECONDS)
+            else:
+                return link
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that was last given the address."""

@@ -37,13 +37,16 @@ def pieces(artifact: Artifact, start: int, stop: int) -> Iterator[Piece]:
 
 
 class ArtifactResponse(web.StreamResponse):
-    """Sends an Artifact; `sent` is how many bytes of the body the kernel took, `finished` whether that was all of them."""
+    """Sends an Artifact.
+
+    `sent` counts the bytes of the body that the kernel took; `delivered` says whether the artifact's last one was among them.
+    """
 
     def __init__(self, artifact: Artifact, *, cache_control: str = "no-cache") -> None:
         super().__init__()
         self.artifact = artifact
         self.sent = 0
-        self.finished = False
+        self.delivered = False
         self.headers["Cache-Control"] = cache_control
         self.headers["Accept-Ranges"] = "bytes"
         self.content_type = "application/octet-stream"
@@ -73,7 +76,7 @@ class ArtifactResponse(web.StreamResponse):
             except OSError as exc:
                 log.error("http a file could not be sent to its end to %s: %s", request.remote, exc)
                 raise ConnectionResetError(str(exc)) from exc
-        self.finished = True
+            self.delivered = stop == self.artifact.size and self.status != web.HTTPRequestRangeNotSatisfiable.status_code
         return writer
 
     def _decide(self, request: web.BaseRequest) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import Protocol
 
@@ -34,6 +35,16 @@ class Identify(Protocol):
     def __call__(self, address: IPv4Address) -> str | None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What is to be recorded of a transfer once it is complete."""
+
+    hwaddr: str
+    node: Node
+    stage: str
+    name: str
+
+
 class Stages:
     """The handlers; `registry` gives the nodes as they are now."""
 
@@ -62,7 +73,7 @@ class Stages:
             get(urls.ROUTE_GENERATION_END, self._generation_end),
             get(urls.ROUTE_GENERATION_MANIFEST, self._generation_manifest),
             get(urls.ROUTE_BLOB, self._blob),
-            get(urls.ROUTE_REPORT, self._report),
+            get(urls.ROUTE_REPORT, self._report, allow_head=False),
         ]
 
     async def _stage(self, request: web.Request) -> web.StreamResponse:
@@ -118,17 +129,15 @@ class Stages:
     async def _kernel(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         generation = self._artifacts.generation(node)
         kernel = self._artifacts.kernel(node, generation)
-        response = await self._send(request, self._artifacts.blob(kernel.digest), cache_control="no-cache")
-        self._event(request, hwaddr, node, Stage.KERNEL.value, kernel.path.rsplit("/", 1)[-1])
-        return response
+        sent = Sent(hwaddr=hwaddr, node=node, stage=Stage.KERNEL.value, name=kernel.path.rsplit("/", 1)[-1])
+        return await self._send(request, self._artifacts.blob(kernel.digest), sent, cache_control="no-cache")
 
     async def _image(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         generation = self._artifacts.generation(node)
         gzip = _wants_gzip(request)
         artifact = await self._artifacts.gzip_image(generation) if gzip else self._artifacts.image(generation)
-        response = await self._send(request, artifact, cache_control="no-cache")
-        self._event(request, hwaddr, node, Stage.IMAGE.value, generation.manifest.image)
-        return response
+        sent = Sent(hwaddr=hwaddr, node=node, stage=Stage.IMAGE.value, name=generation.manifest.image)
+        return await self._send(request, artifact, sent, cache_control="no-cache")
 
     async def _overlay(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         stage = self._which(request)
@@ -136,9 +145,9 @@ class Stages:
         generation = self._find(pinned) if pinned else self._artifacts.generation(node)
         artifact = await self._artifacts.overlay(node, stage, generation)
         # Overlays are gzip in any case.
-        response = await self._send(request, artifact.unpadded if _wants_gzip(request) else artifact, cache_control="no-cache")
-        self._event(request, hwaddr, node, f"{stage.value} overlay", f"__{stage.name}__.img")
-        return response
+        artifact = artifact.unpadded if _wants_gzip(request) else artifact
+        sent = Sent(hwaddr=hwaddr, node=node, stage=f"{stage.value} overlay", name=f"__{stage.name}__.img")
+        return await self._send(request, artifact, sent, cache_control="no-cache")
 
     def _find(self, digest: str) -> Generation:
         """A generation that a script pinned; only whole digests name one, so that no path can be made of it."""
@@ -157,9 +166,7 @@ class Stages:
         except FileNotFoundError as exc:
             log.error("http IMAGE: %s", exc)
             raise web.HTTPNotFound(text=f"{exc}\n") from exc
-        response = await self._send(request, artifact)
-        self._event_of_peer(request, Stage.IMAGE.value, generation.manifest.image)
-        return response
+        return await self._send(request, artifact, self._by_peer(request, Stage.IMAGE.value, generation.manifest.image))
 
     async def _generation_end(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, self._artifacts.end(self._named(request)))
@@ -174,9 +181,7 @@ class Stages:
             artifact = self._artifacts.blob(digest)
         except FileNotFoundError as exc:
             raise web.HTTPNotFound(text=f"there is no blob {digest}\n") from exc
-        response = await self._send(request, artifact)
-        self._event_of_peer(request, Stage.KERNEL.value, digest[:19])
-        return response
+        return await self._send(request, artifact, self._by_peer(request, Stage.KERNEL.value, digest[:19]))
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         """The node says of itself that it is up, or that its boot script failed; only its own address may say so."""
@@ -196,26 +201,33 @@ class Stages:
         self._event(request, hwaddr, node, event.value, generation[:19] if urls.is_digest(generation) else "")
         return web.Response(text="ok\n")
 
-    async def _send(self, request: web.Request, artifact: Artifact, cache_control: str = urls.IMMUTABLE) -> web.StreamResponse:
-        """Send now, so that an event that follows this call means: sent whole."""
+    async def _send(
+        self, request: web.Request, artifact: Artifact, sent: Sent | None = None, *, cache_control: str = urls.IMMUTABLE
+    ) -> web.StreamResponse:
+        """Send now; `sent` becomes an event only when the last byte of the artifact went out (not for HEAD, 304 or 416)."""
         response = ArtifactResponse(artifact, cache_control=cache_control)
         await response.prepare(request)
+        if sent is not None and response.delivered:
+            self._event(request, sent.hwaddr, sent.node, sent.stage, sent.name, response.sent)
         return response
 
-    def _event_of_peer(self, request: web.Request, stage: str, sent: str) -> None:
-        """For content without a node in its URL: whose address asked?"""
+    def _by_peer(self, request: web.Request, stage: str, name: str) -> Sent | None:
+        """For content without a node in its URL: whose address asks? None when nobody knows."""
         peer = _peer(request)
         registry = self._registry()
         node = None if peer is None else registry.by_address(peer)
         hwaddr = None if peer is None else self._identify(peer)
         if node is None and hwaddr is not None:
             node = registry.by_hwaddr(hwaddr)
-        if node is not None:
-            self._event(request, hwaddr or next((hw for hw, _ in node.hwaddrs()), ""), node, stage, sent)
+        if node is None:
+            return None
+        return Sent(hwaddr=hwaddr or next((hw for hw, _ in node.hwaddrs()), ""), node=node, stage=stage, name=name)
 
     def _event(self, request: web.Request, hwaddr: str, node: Node, stage: str, sent: str, size: int = 0) -> None:
         log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), hwaddr, node.id, sent, request.remote)
-        self._record(BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, ipaddr=_peer(request), when=time.time()))
+        self._record(
+            BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=_peer(request), when=time.time())
+        )
 
 
 def _check_compress(request: web.Request, stage: Stage) -> None:

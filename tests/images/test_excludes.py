@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from images.excludes import Excludes, read_excludes
+from images.excludes import BadPattern, Excludes, read_excludes
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ from images.excludes import Excludes, read_excludes
 )
 def test_pattern(pattern: str, path: str, matches: bool) -> None:
     assert Excludes([pattern]).match(path.encode()) is matches
+
+
+def test_what_is_no_pattern_is_named() -> None:
+    with pytest.raises(BadPattern, match=r"'tmp/\[z-a\]' in /etc/warewulf/excludes"):
+        Excludes(["ok", "tmp/[z-a]"])
 
 
 def test_any_of_several_patterns() -> None:

@@ -294,3 +294,15 @@ def test_provenance_is_what_older_versions_wrote(catalog: Catalog, chroot: Path)
     (catalog.chroots / "img/rootfs").mkdir(parents=True)
     (catalog.chroots / "img/source.json").write_text(json.dumps({"reference": "docker://x", "digest": None}))
     assert catalog.provenance("img").reference == "docker://x"
+
+
+def test_resolv_conf_is_never_written_through_a_link_of_the_image(chroot: Path, tmp_path: Path) -> None:
+    host, victim = tmp_path / "host", tmp_path / "victim"
+    host.write_text("nameserver 192.0.2.1\n")
+    victim.write_text("untouched")
+    (chroot / "etc").mkdir(exist_ok=True)
+    (chroot / f"etc/.resolv.conf-{os.getpid()}").symlink_to(victim)
+    assert update_resolv_conf(chroot, host)
+    assert victim.read_text() == "untouched"
+    placed = chroot / "etc/resolv.conf"
+    assert (placed.read_text(), placed.stat().st_mode & 0o7777) == ("nameserver 192.0.2.1\n", 0o644)

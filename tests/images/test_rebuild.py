@@ -148,6 +148,15 @@ def test_a_lost_or_short_segment_is_written_again(catalog: Catalog) -> None:
     assert again.generation.digest == first.generation.digest
 
 
+def test_force_mends_a_spoilt_segment(catalog: Catalog) -> None:
+    first = build(catalog)
+    path = [path for path, _ in first.generation.image_files()][1]
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    build(catalog, force=True)
+    assert path.read_bytes() == good
+
+
 def test_a_damaged_index_builds_everything(catalog: Catalog) -> None:
     first = build(catalog)
     first.generation.index_path.write_bytes(b"garbage")

@@ -25,8 +25,8 @@ def test_script() -> None:
         f"kernel {base}/blobs/{KERNEL} initrd=image initrd=system initrd=runtime initrd=end wwid=52:54:00:00:00:01"
         f" bootsvc.generation={GENERATION} init=/sbin/init quiet console=ttyS0 || goto failed",
         f"initrd --name image {base}/generations/{GENERATION}/image || goto failed",
-        f"initrd --name system {base}/system/{wwid}?generation={GENERATION} || goto failed",
-        f"initrd --name runtime {base}/runtime/{wwid}?generation={GENERATION} || goto failed",
+        f"initrd --name system {base}/system/{wwid}?generation={GENERATION}&assetkey=${{asset:uristring}} || goto failed",
+        f"initrd --name runtime {base}/runtime/{wwid}?generation={GENERATION}&assetkey=${{asset:uristring}} || goto failed",
         f"initrd --name end {base}/generations/{GENERATION}/end || goto failed",
         "boot || goto failed",
         ":failed",

@@ -35,11 +35,17 @@ def whole(artifact: Artifact) -> bytes:
 
 
 @pytest.fixture
-async def url(artifact: Artifact) -> AsyncIterator[str]:
+def seen() -> list[bool]:
+    """Of each answer: was its last byte delivered?"""
+    return []
+
+
+@pytest.fixture
+async def url(artifact: Artifact, seen: list[bool]) -> AsyncIterator[str]:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = ArtifactResponse(artifact)
         await response.prepare(request)
-        assert response.finished
+        seen.append(response.delivered)
         return response
 
     service = HttpService(0, [web.get("/image", handler)], host="127.0.0.1")
@@ -100,6 +106,22 @@ async def test_conditional(url: str, whole: bytes) -> None:
     assert (await fetch(url, If_None_Match='"other"'))[0] == 200
     assert (await fetch(url, Range="bytes=1-2", If_Range='"sha256:abc"'))[:2] == (206, whole[1:3])
     assert (await fetch(url, Range="bytes=1-2", If_Range='"other"'))[:2] == (200, whole)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "delivered"),
+    [
+        ("GET", {}, True),
+        ("GET", {"Range": f"bytes={PADDED - 5}-"}, True),
+        ("GET", {"Range": "bytes=0-5"}, False),
+        ("GET", {"Range": f"bytes={PADDED}-"}, False),
+        ("GET", {"If_None_Match": '"sha256:abc"'}, False),
+        ("HEAD", {}, False),
+    ],
+)
+async def test_delivered(url: str, seen: list[bool], method: str, headers: dict[str, str], delivered: bool) -> None:
+    await fetch(url, method, **headers)
+    assert seen == [delivered]
 
 
 async def test_curl_resumes(url: str, whole: bytes, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import socket
 import time
 import zlib
@@ -120,6 +121,18 @@ async def test_a_boot_from_script_to_up(head: Head) -> None:
     assert {event.hwaddr for event in head.events} == {HWADDR}
 
 
+async def test_only_what_arrived_whole_is_recorded(head: Head) -> None:
+    digest = head.build().digest
+    async with aiohttp.ClientSession(head.url) as session:
+        await session.head(f"/kernel/{WWID}")
+        await session.get(f"/kernel/{WWID}", headers={"Range": "bytes=0-1"})
+        await session.get(f"/generations/{digest}/image", headers={"If-None-Match": f'"{digest}"'})
+        await session.head(f"/report/{WWID}?event=up")
+        assert head.events == []
+        await session.get(f"/kernel/{WWID}", headers={"Range": "bytes=2-"})
+    assert [(event.stage, event.size) for event in head.events] == [("kernel", 6)]
+
+
 async def test_warewulfs_other_spellings(head: Head) -> None:
     head.build()
     assert (await head.get("/kernel", wwid=HWADDR)) == (200, b"a kernel")
@@ -186,7 +199,11 @@ async def test_asset_key(head: Head) -> None:
     assert (await head.get(f"/system/{WWID}"))[0] == 401
     assert (await head.get(f"/system/{WWID}", assetkey="wrong"))[0] == 401
     assert b"asset key" in (await head.get(f"/ipxe/{WWID}"))[1]
-    assert (await head.get(f"/system/{WWID}", assetkey="secret"))[0] == 200
+    _, script = await head.get(f"/ipxe/{WWID}", assetkey="secret")
+    fetched = re.findall(r"^(?:kernel|initrd).* http://127\.0\.0\.1:9873(\S+)", script.decode(), re.MULTILINE)
+    assert len(fetched) == 5
+    for url in fetched:
+        assert (await head.get(url.replace("${asset:uristring}", "secret")))[0] == 200, url
     assert ("system", "BAD_ASSET") in head.seen()
 
 
