@@ -9,7 +9,7 @@ from images import progress as events
 from images.progress import Event
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 WORTH_A_BAR = 8
 """Segments to write from which on a build is watched; rich, which draws the bar, takes longer to load than a few segments."""
@@ -25,7 +25,7 @@ def import_progress() -> Iterator[Callable[[Event], None]]:
 class _ImportReport:
     def __init__(self, bars: "Progress | None") -> None:
         self._bars = bars
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def report(self, event: Event) -> None:
         match event:
@@ -61,17 +61,17 @@ class _ImportReport:
             return
         if key not in self._tasks:
             self._tasks[key] = self._bars.add_task(text, total=size)
-        self._bars.update(self._tasks[key], completed=done)  # type: ignore[arg-type]
+        self._bars.update(self._tasks[key], completed=done)
 
     def _clear(self) -> None:
         """Take the bars of what is over away."""
         for key in list(self._tasks):
             if self._bars is not None:
-                self._bars.remove_task(self._tasks.pop(key))  # type: ignore[arg-type]
+                self._bars.remove_task(self._tasks.pop(key))
 
     def _line(self, digest: str, text: str) -> None:
         if self._bars is not None and digest in self._tasks:
-            self._bars.remove_task(self._tasks.pop(digest))  # type: ignore[arg-type]
+            self._bars.remove_task(self._tasks.pop(digest))
         self._say(text)
 
     def _say(self, text: str) -> None:
