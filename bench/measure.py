@@ -56,6 +56,8 @@ class Command:
         try:
             launcher = [sys.executable, "-I", "-S", str(LAUNCH), str(writer), str(self.log), *self.argv]
             env = {**os.environ, "LC_ALL": "C.UTF-8", **self.environment}
+            # An installed program has its byte code; a shell that forbids writing it would charge each start for it.
+            env.pop("PYTHONDONTWRITEBYTECODE", None)
             subprocess.run(launcher, cwd=self.cwd, env=env, pass_fds=[writer], check=True)
             code, wall, cpu, memory = os.read(reader, 4096).split()
         finally:

@@ -8,7 +8,8 @@ import isal
 import zstandard
 from isal import isal_zlib
 
-ZSTD_LEVEL = 3
+ZSTD = {"window_log": 23, "chain_log": 16, "hash_log": 18, "search_log": 1, "min_match": 7, "target_length": 0}
+"""With the fast strategy, a window of 8 MB and a large table: the size of level 3 in three quarters of its time."""
 GZIP_LEVEL = 1
 
 
@@ -22,7 +23,7 @@ class Compression(Enum):
 class Compressor(Protocol):
     """One compressed stream; output is the same for the same input, whatever the chunks."""
 
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | memoryview, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
@@ -38,7 +39,7 @@ def implementation(compression: Compression) -> str:
 
 
 def _zstd() -> Compressor:
-    parameters = zstandard.ZstdCompressionParameters.from_level(ZSTD_LEVEL, threads=0)
+    parameters = zstandard.ZstdCompressionParameters(strategy=zstandard.STRATEGY_FAST, **ZSTD)
     return zstandard.ZstdCompressor(compression_params=parameters).compressobj()
 
 
@@ -49,6 +50,6 @@ def _gzip() -> Compressor:
 
 _MAKERS: dict[Compression, Callable[[], Compressor]] = {Compression.ZSTD: _zstd, Compression.GZIP: _gzip}
 _IMPLEMENTATIONS = {
-    Compression.ZSTD: f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {ZSTD_LEVEL}",
+    Compression.ZSTD: f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} fast {' '.join(map(str, ZSTD.values()))}",
     Compression.GZIP: f"isal {isal.__version__} level {GZIP_LEVEL}",
 }

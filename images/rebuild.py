@@ -28,8 +28,9 @@ from images.objects import StoredObject
 from images.provenance import Provenance
 from images.sandbox.run import tidy
 from images.scan import scan
+from images.segment_archive import ALWAYS_EMPTY
 from images.segment_writer import Progress, SegmentWriter
-from images.segments import ALWAYS_EMPTY, READ_SIZE, OwnFile
+from images.segments import OwnFile
 from images.view import ImageView
 from images.xattrs import record as xattrs
 
@@ -50,12 +51,12 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext:
-    """What a build is told: who builds and when (seconds since 1970, for the sidecar), our own files, how many threads."""
+    """What a build is told: who builds and when (seconds since 1970, for the sidecar), our own files, how many processes."""
 
     own: Sequence[OwnFile]
     built_by: str
     now: float
-    threads: int = os.cpu_count() or 1
+    processes: int = os.cpu_count() or 1
     force: bool = False
 
 
@@ -122,7 +123,7 @@ class _Builder:
             compression,
             known={record.key: record for record in self._old.segments if record.key} if self._old else {},
             clock=clock,
-            threads=self._context.threads,
+            processes=self._context.processes,
         )
         written = writer.write(entries, own, progress)
         entries = [_with_digest(entry, written.digests) for entry in entries]
@@ -205,7 +206,7 @@ def _warnings(entries: Iterable[Entry]) -> Iterator[str]:
 
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(READ_SIZE):
+        while chunk := file.read(1 << 20):
             yield chunk
 
 

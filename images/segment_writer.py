@@ -1,27 +1,26 @@
-"""Write the segments of a build that the store does not have yet: archived, compressed and stored by several threads at once.
+"""Write the segments of a build that the store does not have yet: archived, compressed and stored by several processes at once.
 
-Each thread streams: it holds a few megabytes, whatever the size of a segment or a file.
+Each process streams: it holds a few megabytes, whatever the size of a segment or a file.
 """
 
+import gc
 import hashlib
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from images import index as indexes
+from images import workers
 from images.compress import Compression, compressor, implementation
 from images.index import Entry, SegmentRecord
 from images.objects import ObjectStore
-from images.segments import READ_SIZE, OwnFile, archive_regular, archive_special, plan
+from images.segment_archive import archive_regular, archive_special
+from images.segments import OwnFile, plan
 
 Progress = Callable[[int, int], None]
 """Told (segments written, segments to write)."""
-
-
-class Interrupted(Exception):
-    """Another segment failed or somebody pressed Ctrl-C; nobody waits for this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +30,17 @@ class Written:
     segments: tuple[SegmentRecord, ...]
     digests: Mapping[bytes, bytes]
     count: int
+
+
+class _Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker tells of the segment that it wrote: the digests are those of its files' contents, by path."""
+
+    record: SegmentRecord
+    digests: dict[bytes, bytes]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Segment)
 
 
 class SegmentWriter:
@@ -44,16 +54,15 @@ class SegmentWriter:
         *,
         known: Mapping[bytes, SegmentRecord],
         clock: int,
-        threads: int,
+        processes: int,
     ) -> None:
         self._store = store
         self._rootfs = rootfs
         self._compression = compression
         self._known = known
         self._clock = clock
-        self._threads = threads
+        self._processes = processes
         self._digests: dict[bytes, bytes] = {}
-        self._stopped = threading.Event()
 
     def write(self, entries: Sequence[Entry], own: Sequence[OwnFile], progress: Progress) -> Written:
         """Segments of these entries, which are in path order. Raises ChangedWhileRead, cpio.CpioError or OSError."""
@@ -63,18 +72,20 @@ class SegmentWriter:
         keys = [indexes.segment_key(group, special if number == 0 else shape) for number, group in enumerate(groups)]
         records = [self._find(key, group) for key, group in zip(keys, groups, strict=True)]
         missing = [number for number, record in enumerate(records) if record is None]
-        with ThreadPoolExecutor(max_workers=self._threads) as pool:
-            jobs: dict[int, Future[SegmentRecord]] = {}
-            try:
-                for number in missing:
-                    jobs[number] = pool.submit(self._archive, groups[number], keys[number], own if number == 0 else None)
-                for done, (number, job) in enumerate(jobs.items(), start=1):
-                    records[number] = job.result()
-                    progress(done, len(missing))
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+
+        def archive(number: int) -> bytes:
+            return _ENCODER.encode(self._archive(groups[number], keys[number], own if number == 0 else None))
+
+        # What is there now is not looked at by the workers' collectors, and so not copied for each of them.
+        gc.freeze()
+        try:
+            for done, (number, made) in enumerate(workers.run(archive, missing, self._processes), start=1):
+                segment = _DECODER.decode(made)
+                records[number] = segment.record
+                self._digests.update(segment.digests)
+                progress(done, len(missing))
+        finally:
+            gc.unfreeze()
         return Written(
             segments=tuple(record for record in records if record is not None), digests=self._digests, count=len(missing)
         )
@@ -86,25 +97,24 @@ class SegmentWriter:
             return None
         return known if all(entry.digest or not entry.is_regular for entry in group) else None
 
-    def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> SegmentRecord:
+    def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> _Segment:
         """Write one segment: with `own` the first one, else one of regular files."""
-        chunks = archive_regular(self._rootfs, group, self._digests) if own is None else archive_special(group, own)
+        digests: dict[bytes, bytes] = {}
+        blocks = archive_regular(self._rootfs, group, digests) if own is None else archive_special(group, own)
         unpacked, size = hashlib.sha256(), 0
 
         def compressed() -> Iterator[bytes]:
             nonlocal size
             stream = compressor(self._compression)
-            for chunk in _gathered(chunks):
-                if self._stopped.is_set():
-                    raise Interrupted
-                unpacked.update(chunk)
-                size += len(chunk)
-                yield stream.compress(chunk)
+            for block in blocks:
+                unpacked.update(block)
+                size += len(block)
+                yield stream.compress(block)
             yield stream.flush()
 
         stored = self._store.add(compressed())
         young = any(entry.ctime_ns >= self._clock for entry in group)
-        return SegmentRecord(
+        record = SegmentRecord(
             key=b"" if young else key,
             digest=stored.digest,
             size=stored.size,
@@ -112,16 +122,4 @@ class SegmentWriter:
             unpacked_size=size,
             entries=len(group),
         )
-
-
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Small headers and files joined: one call of the compressor for a megabyte, not for each header."""
-    parts: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size >= READ_SIZE:
-            yield b"".join(parts)
-            parts, size = [], 0
-    yield b"".join(parts)
+        return _Segment(record=record, digests=digests)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from images.errors import Error
-from images.segments import ALWAYS_EMPTY
+from images.segment_archive import ALWAYS_EMPTY
 
 LISTING = "tree-listing"
 BOOT_ONLY = (b"/init", b"/.bootsvc", b"/dev", b"/proc", b"/run", b"/sys")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from images.doctor.subject import Finding, Subject, error, listed, note, shown
 from images.index import Entry
-from images.segments import ALWAYS_EMPTY
+from images.segment_archive import ALWAYS_EMPTY
 
 MIB = 1 << 20
 PAGE = 4096

@@ -39,7 +39,7 @@ stored, target = catalog.generations, Path(sys.argv[1]) / "exported"
 print("ready", flush=True)
 for number in range(1000):
     (catalog.get("img") / f"usr/d{number % 3}/f7").write_text(f"{sys.argv[2]} {number}")
-    rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=time.time(), threads=2))
+    rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=time.time(), processes=2))
     with store_lock.in_use(catalog.provision):
         export(stored.current("img"), target, force=True)
     find_or_make(stored, stored.current("img"))

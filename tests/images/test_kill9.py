@@ -125,7 +125,7 @@ class Head:
             if not self.catalog.exists(name):
                 (self.catalog.chroots / name).mkdir(parents=True)
                 subprocess.run(["cp", "-a", self.root / "source", self.catalog.chroots / name / "rootfs"], check=True)
-            rebuild(self.catalog, name, BuildContext(own=[], built_by="test", now=0.0, threads=1))
+            rebuild(self.catalog, name, BuildContext(own=[], built_by="test", now=0.0, processes=1))
 
     def tree(self, name: str) -> Snapshot:
         """The image's tree, but for what exec is told to change and import does to resolv.conf."""

@@ -17,7 +17,8 @@ from images.catalog import BadImageName, Catalog, ImageExists, ImageNotFound
 from images.cpio import CpioError
 from images.provenance import Provenance
 from images.rebuild import Build, BuildContext, BuildFailed, rebuild
-from images.segments import ChangedWhileRead, OwnFile
+from images.segment_archive import ChangedWhileRead
+from images.segments import OwnFile
 
 OWN = [OwnFile(path=b"init", mode=0o755, content=b"#!/bin/sh\n")]
 
@@ -55,7 +56,7 @@ def age(rootfs: Path) -> None:
 
 
 def build(catalog: Catalog, **options: bool) -> Build:
-    return rebuild(catalog, "img", BuildContext(own=OWN, built_by="test", now=1.0, threads=2, **options))
+    return rebuild(catalog, "img", BuildContext(own=OWN, built_by="test", now=1.0, processes=2, **options))
 
 
 def image(done: Build) -> bytes:
@@ -248,7 +249,7 @@ catalog = Catalog(chroots=Path(sys.argv[1]), provision=Path(sys.argv[2]))
 def progress(done, total):
     if done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=1.0, threads=2), progress)
+rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=1.0, processes=2), progress)
 """
 
 
@@ -329,7 +330,7 @@ def test_a_tree_that_changes_under_the_build_is_a_sentence(catalog: Catalog, cha
                     if change == "fifo":
                         os.mkfifo(victim)
 
-    context = BuildContext(own=OWN, built_by="test", now=1.0, threads=1, force=True)
+    context = BuildContext(own=OWN, built_by="test", now=1.0, processes=1, force=True)
     with pytest.raises((BuildFailed, ChangedWhileRead), match="f99"):
         rebuild(catalog, "img", context, interfere)
     current = catalog.current("img")

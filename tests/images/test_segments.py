@@ -11,7 +11,8 @@ from images import cpio, segments
 from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
-from images.segments import ChangedWhileRead, OwnFile, archive_regular, archive_special, plan
+from images.segment_archive import ChangedWhileRead, archive_regular, archive_special
+from images.segments import OwnFile, plan
 
 
 def regular(path: str, size: int, *, inode: int = 0, nlink: int = 1) -> Entry:

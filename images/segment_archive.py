@@ -1,0 +1,164 @@
+"""Write one segment as a newc archive, uncompressed, in blocks that a processor's own cache holds."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from images import cpio
+from images.errors import Error
+from images.index import Entry
+from images.segments import OWN_FOLDER, OwnFile
+
+BLOCK = 256 << 10
+"""Bytes that are hashed and compressed in one go: they stay in the cache between the two."""
+
+ALWAYS_EMPTY = frozenset({b"var/log/lastlog", b"var/log/faillog"})
+"""Sparse logs, as large as the highest uid says; newc would write every hole."""
+
+
+class ChangedWhileRead(Error):
+    """A file was written to between the scan and the end of its archiving."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(
+            f"{path.decode(errors='backslashreplace')!r} changed while it was being read",
+            hint="leave the image alone while it is built, then build again",
+        )
+
+
+def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[memoryview]:
+    """Segment 0 in blocks: directories in path order, so that every parent exists; then our files, links and special files.
+
+    A block is overwritten when the next one is asked for.
+    """
+    block = _Block()
+    for data in _special(entries, own):
+        yield from block.put(data)
+    yield block.rest()
+
+
+def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[bytes]:
+    yield from (_head(e) for e in entries if e.is_directory)
+    if any(file.path.startswith(OWN_FOLDER + b"/") for file in own):
+        yield cpio.header(cpio.Entry(path=OWN_FOLDER, mode=stat.S_IFDIR | 0o755))
+    for file in own:
+        entry, content = cpio.file_entry(file.path, file.content, mode=file.mode)
+        yield cpio.header(entry) + content + cpio.padding(len(content))
+    links = Counter(e.inode for e in entries if e.nlink > 1)
+    numbers = {inode: number for number, inode in enumerate(links, start=1)}
+    for e in entries:
+        if e.is_symlink:
+            # The kernel makes no hard links between symbolic links: each name is a link of its own on the node.
+            yield _head(e, size=len(e.target)) + e.target + cpio.padding(len(e.target))
+        elif not e.is_directory:
+            yield _head(e, number=numbers.get(e.inode, 0), nlink=links.get(e.inode, 1))
+    yield cpio.TRAILER
+
+
+def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes]) -> Iterator[memoryview]:
+    """A segment of regular files in blocks; the sha256 of each content is put into `digests` by path.
+
+    A block is overwritten when the next one is asked for. Raises ChangedWhileRead, cpio.CpioError for a file that newc cannot
+    hold, or OSError.
+    """
+    block = _Block()
+    folder = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        at = 0
+        while at < len(entries):
+            group = _names(entries, at)
+            for entry in group[:-1]:
+                yield from block.put(_head(entry, size=0, number=at + 1, nlink=len(group)))
+            last = group[-1]
+            size = 0 if last.path in ALWAYS_EMPTY else last.size
+            yield from block.put(_head(last, size=size, number=at + 1, nlink=len(group)))
+            digest = hashlib.sha256()
+            if size:
+                yield from block.put_file(folder, last, digest)
+                yield from block.put(cpio.padding(size))
+            digests.update(dict.fromkeys((entry.path for entry in group), digest.digest()))
+            at += len(group)
+        yield from block.put(cpio.TRAILER)
+        yield block.rest()
+    finally:
+        os.close(folder)
+
+
+def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
+    """All names of the file at this place; newc gives the content with the last of them."""
+    first = entries[at]
+    return [first] if first.nlink == 1 else [e for e in entries[at : at + first.nlink] if e.inode == first.inode]
+
+
+class _Block:
+    """The block that is being filled. What its methods give is full, and to be passed on before anything else happens."""
+
+    def __init__(self) -> None:
+        self._bytes = memoryview(bytearray(BLOCK))
+        self._filled = 0
+
+    def rest(self) -> memoryview:
+        return self._bytes[: self._filled]
+
+    def put(self, data: bytes) -> Iterable[memoryview]:
+        end = self._filled + len(data)
+        if end > BLOCK:
+            return self._put_in_parts(memoryview(data))
+        self._bytes[self._filled : end] = data
+        self._filled = end
+        return ()
+
+    def _put_in_parts(self, data: memoryview) -> Iterator[memoryview]:
+        while data:
+            if self._filled == BLOCK:
+                yield self._bytes
+                self._filled = 0
+            part = data[: BLOCK - self._filled]
+            self._bytes[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            data = data[len(part) :]
+
+    def put_file(self, folder: int, entry: Entry, digest: "hashlib._Hash") -> Iterator[memoryview]:
+        """Read the file straight into the block, as often as it takes."""
+        # O_NONBLOCK: whoever put a FIFO in the file's place meanwhile must not stop the build.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(entry.path, flags, dir_fd=folder)
+        try:
+            left = entry.size
+            while left:
+                if self._filled == BLOCK:
+                    yield self._bytes
+                    self._filled = 0
+                target = self._bytes[self._filled : self._filled + left]
+                count = os.readv(descriptor, [target])
+                if count == 0:
+                    break
+                digest.update(target[:count])
+                self._filled += count
+                left -= count
+            after = os.fstat(descriptor)
+            if left or after.st_size != entry.size or after.st_mtime_ns != entry.mtime_ns:
+                raise ChangedWhileRead(entry.path)
+        finally:
+            os.close(descriptor)
+
+
+def _head(entry: Entry, *, size: int = 0, number: int = 0, nlink: int = 1) -> bytes:
+    return cpio.header(
+        cpio.Entry(
+            # At the top of an archive this name is its end.
+            path=b"./" + entry.path if entry.path == cpio.END else entry.path,
+            mode=entry.mode,
+            uid=entry.uid,
+            gid=entry.gid,
+            mtime=entry.mtime_ns // 1_000_000_000,
+            size=size,
+            ino=number,
+            nlink=nlink,
+            rdev_major=os.major(entry.rdev),
+            rdev_minor=os.minor(entry.rdev),
+        )
+    )

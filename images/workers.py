@@ -1,0 +1,123 @@
+"""Do numbered jobs in forked processes, for work that Python's own lock would serialise in threads.
+
+A worker has what its parent had in memory when it was forked: only job numbers and results travel. It ends with its parent,
+however that ends.
+"""
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+Job = Callable[[int], bytes]
+"""Does the job of that number; its result travels back as bytes."""
+
+PR_SET_PDEATHSIG = 1
+_SIZE = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    pid: int
+    link: socket.socket
+
+
+def run(job: Job, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
+    """Results in the order in which they are ready, with their job's number.
+
+    With one worker, or one job, no process is forked. A job that fails in its worker, or whose worker dies, is done once more
+    by the caller's process, which so raises what is wrong. However the iteration ends, no worker is left.
+    """
+    if workers < 2 or len(numbers) < 2:
+        yield from ((number, job(number)) for number in numbers)
+        return
+    pending = list(reversed(numbers))
+    crew: list[_Worker] = []
+    with selectors.DefaultSelector() as ready:
+        try:
+            for _ in range(min(workers, len(numbers))):
+                worker = _fork(job, crew)
+                crew.append(worker)
+                ready.register(worker.link, selectors.EVENT_READ, (worker, _give(worker, pending.pop())))
+            while ready.get_map():
+                for key, _events in ready.select():
+                    worker, number = key.data
+                    result = _receive(worker.link)
+                    if result is None:
+                        ready.unregister(worker.link)
+                        result = job(number)
+                    elif pending:
+                        ready.modify(worker.link, selectors.EVENT_READ, (worker, _give(worker, pending.pop())))
+                    else:
+                        ready.unregister(worker.link)
+                    yield number, result
+            yield from ((number, job(number)) for number in reversed(pending))
+        finally:
+            for worker in crew:
+                _end(worker)
+
+
+def _fork(job: Job, crew: Sequence[_Worker]) -> _Worker:
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        # What a worker raises is for its parent to see by doing the job itself; nothing of the parent's is cleaned up here.
+        with contextlib.suppress(BaseException):
+            for worker in crew:
+                worker.link.close()
+            ours.close()
+            _serve(job, theirs, parent)
+            # From here on nothing catches what `_leave` raises.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os._exit(0)
+    theirs.close()
+    return _Worker(pid, ours)
+
+
+def _serve(job: Job, link: socket.socket, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        return
+    while number := link.recv(_SIZE.size, socket.MSG_WAITALL):
+        result = job(_SIZE.unpack(number)[0])
+        link.sendall(_SIZE.pack(len(result)) + result)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind, so that temporary files are removed; once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit
+
+
+def _give(worker: _Worker, number: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        worker.link.sendall(_SIZE.pack(number))
+    return number
+
+
+def _receive(link: socket.socket) -> bytes | None:
+    """None when the worker is gone."""
+    size = link.recv(_SIZE.size, socket.MSG_WAITALL)
+    if len(size) < _SIZE.size:
+        return None
+    left = _SIZE.unpack(size)[0]
+    data = link.recv(left, socket.MSG_WAITALL) if left else b""
+    return data if len(data) == left else None
+
+
+def _end(worker: _Worker) -> None:
+    worker.link.close()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGTERM)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(worker.pid, 0)
