@@ -5,6 +5,7 @@ What was built from them is `generations.Generations`, reached here as `Catalog.
 
 import contextlib
 import difflib
+import errno
 import fcntl
 import logging
 import os
@@ -128,17 +129,19 @@ class Catalog:
         (staging.folder / "source.json").write_bytes(msgspec.json.encode(provenance))
         staging.folder.chmod(0o755)
         place = self.chroots / name
+        # A power cut must leave neither an image of empty files nor, with the old tree removed soon after, none at all.
+        sync_file_system(staging.folder)
         if replace and place.exists():
             _refuse_mounts(place, name)
-            # The old tree is removed soon after; without this a power cut could leave neither.
-            sync_file_system(staging.folder)
             exchange(staging.folder, place)
-            sync_folder(self.chroots)
-            return
-        try:
-            staging.folder.rename(place)
-        except OSError as exc:
-            raise ImageExists(name) from exc
+        else:
+            try:
+                staging.folder.rename(place)
+            except OSError as exc:
+                if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise ImageExists(name) from exc
+                raise
+        sync_folder(self.chroots)
 
     def delete(self, name: str) -> None:
         """Remove the image and what was built from it; whether a node still uses it is the caller's question."""

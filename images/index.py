@@ -58,11 +58,14 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     entries: tuple[Entry, ...]
     segments: tuple[SegmentRecord, ...]
+    clock: int = 0
+    """The file system's time at the scan, in ns: what changed at or after it may have changed again unseen."""
     inputs: bytes = b""
     """A digest of what the build was made of besides the tree; empty when that is not known."""
 
-    def by_path(self) -> dict[bytes, Entry]:
-        return {entry.path: entry for entry in self.entries}
+    def settled(self) -> dict[bytes, Entry]:
+        """By path, in path order, those entries that cannot have changed since without a later ctime."""
+        return {entry.path: entry for entry in self.entries if entry.ctime_ns < self.clock}
 
 
 _ENCODER = msgspec.msgpack.Encoder()

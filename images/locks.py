@@ -36,7 +36,7 @@ def exclusive(path: Path, *, holder: str) -> Iterator[Lock]:
 
     The file stays behind, empty; it is the flock on it that counts.
     """
-    descriptor = _take(path, fcntl.LOCK_EX)
+    descriptor = _take(path)
     try:
         # On a full disk the lock holds all the same, and others are told that somebody has it.
         with contextlib.suppress(OSError):
@@ -47,24 +47,14 @@ def exclusive(path: Path, *, holder: str) -> Iterator[Lock]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def shared(path: Path) -> Iterator[Lock]:
-    """Hold the lock together with other sharers, or raise Locked at once."""
-    descriptor = _take(path, fcntl.LOCK_SH)
-    try:
-        yield Lock(path=path, descriptor=descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _take(path: Path, kind: int) -> int:
+def _take(path: Path) -> int:
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise Error(f"cannot open the lock {path}: {exc.strerror}", hint=hint_for(exc)) from exc
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid, holder = _read(descriptor)
             os.close(descriptor)

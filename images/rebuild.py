@@ -103,11 +103,12 @@ class _Builder:
         self._context = context
         self._newest = newest
         self._old = old
-        self._before: Mapping[bytes, Entry] = old.by_path() if old else {}
+        self._before: Mapping[bytes, Entry] = old.settled() if old else {}
 
     def build(self, progress: Progress) -> Build:
         clock = self._clock()
-        entries = scan(self._rootfs, excludes=Excludes(read_excludes(self._rootfs)), previous=self._before)
+        excludes = Excludes(read_excludes(self._rootfs))
+        entries = scan(self._rootfs, excludes=excludes, previous=self._before)
         provenance = self._catalog.provenance(self._name)
         known = self._known(entries, provenance)
         if known is not None:
@@ -141,7 +142,13 @@ class _Builder:
             entries=len(entries),
             unpacked_size=sum(segment.unpacked_size for segment in written.segments),
         )
-        index = Index(format=indexes.FORMAT, entries=tuple(entries), segments=written.segments, inputs=self._inputs(provenance))
+        index = Index(
+            format=indexes.FORMAT,
+            entries=tuple(entries),
+            segments=written.segments,
+            clock=clock,
+            inputs=self._inputs(provenance),
+        )
         return self._publish(manifests.serialize(manifest), index, provenance, written.count)
 
     def _known(self, entries: Sequence[Entry], provenance: Provenance) -> Build | None:

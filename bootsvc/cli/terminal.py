@@ -6,6 +6,14 @@ import sys
 _COLOURS = {"red": "31", "yellow": "33", "grey": "90"}
 
 
+def say(text: str) -> None:
+    """What a command is about to do, on standard output; a reader who has gone (`| head -1`) does not stop it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def warn(message: str, hint: str | None = None) -> None:
     """Something that does not stop the command, on standard error."""
     print(f"wwctl: warning: {message}", file=sys.stderr)

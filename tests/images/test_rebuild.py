@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from images import cpio, index
@@ -113,6 +114,19 @@ def test_a_change_with_its_times_set_back_is_noticed(catalog: Catalog) -> None:
     path.write_bytes(b"x" * before.st_size)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert content(build(catalog))[b"usr/d3/f7"] == b"x" * before.st_size
+
+
+def test_what_changed_in_the_tick_of_the_last_scan_is_looked_at_again(catalog: Catalog) -> None:
+    path = catalog.get("img") / "usr/d3/f7"
+    os.setxattr(path, "security.capability", b"\x01\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")
+    age(catalog.get("img"))
+    place = build(catalog).generation.index_path
+    built = index.parse(place.read_bytes())
+    assert built is not None
+    # As if the attribute had been set right after the scan, before the file system's clock moved on.
+    unseen = tuple(msgspec.structs.replace(e, xattrs=()) if e.path == b"usr/d3/f7" else e for e in built.entries)
+    place.write_bytes(index.serialize(msgspec.structs.replace(built, entries=unseen, clock=path.stat().st_ctime_ns)))
+    assert build(catalog).generation.manifest.xattrs.entries == 1
 
 
 def test_the_same_tree_elsewhere_gives_the_same_generation(catalog: Catalog, tmp_path: Path) -> None:

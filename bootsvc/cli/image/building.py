@@ -10,7 +10,7 @@ from bootsvc.cli.image.site import builder, need_root
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.users import complete_sync, sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
-from bootsvc.cli.terminal import warn
+from bootsvc.cli.terminal import say, warn
 from images.catalog import Catalog
 from images.generations import short
 from images.locks import exclusive
@@ -34,13 +34,13 @@ def add_build(group: Noun, words: Vocabulary) -> None:
             catalog.get(name)
         need_root(f"build {words.noun}s")
         for name in chosen:
-            print(f"Building {words.noun}: {name}", flush=True)
+            say(f"Building {words.noun}: {name}")
             with exclusive(catalog.lock_path(name), holder=f"build {name}"):
                 if syncuser:
                     sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
                 done = run_build(catalog, name, force=force)
             if done.unchanged:
-                print(words.current, flush=True)
+                say(words.current)
 
 
 def run_build(catalog: Catalog, name: str, *, force: bool = False) -> Build:

@@ -15,7 +15,7 @@ from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.users import complete_sync, sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
-from bootsvc.cli.terminal import warn
+from bootsvc.cli.terminal import say, warn
 from bootsvc.config import Config
 from images.catalog import Catalog
 from images.errors import Error
@@ -118,9 +118,9 @@ def add_shell(group: Noun, words: Vocabulary) -> None:
         wanted = [path for path in (os.environ.get("SHELL", ""), *SHELLS) if path.startswith("/")]
         found = next((path for path in wanted if _is_file(view, path)), SHELLS[-1])
         if chosen.node is not None:
-            print(f"This is what node {chosen.node} sees; changes are thrown away.", flush=True)
+            say(f"This is what node {chosen.node} sees; changes are thrown away.")
         elif chosen.build:
-            print(f"The {words.noun} is not built again if the shell ends with a non-zero exit status.", flush=True)
+            say(f"The {words.noun} is not built again if the shell ends with a non-zero exit status.")
         return _run_in_image(config, words, name, (found,), chosen)
 
 
@@ -161,9 +161,9 @@ def _run_in_image(config: Config, words: Vocabulary, name: str, argv: tuple[str,
 
 
 def _build(catalog: Catalog, words: Vocabulary, name: str) -> None:
-    print(words.rebuilding.format(name=name), flush=True)
+    say(words.rebuilding.format(name=name))
     if run_build(catalog, name).unchanged:
-        print(words.current, flush=True)
+        say(words.current)
 
 
 def _binds(config: Config, given: Sequence[str], view: SandboxView) -> tuple[Bind, ...]:
