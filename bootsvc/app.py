@@ -28,7 +28,7 @@ from bootsvc.store import Identity, Store
 from bootsvc.tftp.service import TftpService
 from images.catalog import Catalog
 from images.errors import Error
-from netboot.template import Server
+from netboot.engine import Server
 from netboot.urls import Urls
 
 log = logging.getLogger(__name__)

@@ -24,11 +24,11 @@ from images.interruptible import run_interruptible
 from images.kernel import choose_kernel
 from images.rendition import find_or_make, rendition_path
 from images.view import ImageView
+from netboot.engine import RenderContext, Server
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
 from netboot.overlay import render_items
 from netboot.overlay_archive import archive
-from netboot.template import RenderContext, Server
 from netboot.urls import Stage
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from images.excludes import Excludes
 from images.sandbox.operations import TopEntry
 from images.scan import scan
 from images.view import ImageView
+from netboot.engine import RenderContext, Server
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
 from netboot.overlay import render_items
 from netboot.overlay_archive import place
-from netboot.template import RenderContext, Server
 from netboot.urls import Urls
 
 

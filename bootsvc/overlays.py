@@ -7,9 +7,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from bootsvc.config import Config
+from netboot.engine import Server
 from netboot.errors import OverlayNotFound
 from netboot.overlay import Overlay, load, shipped
-from netboot.template import Server
 from netboot.urls import Urls
 
 OWN_INIT = "wwinit"

@@ -13,3 +13,12 @@ class OverlayNotFound(Error):
 
 class OverlayError(Error):
     """An overlay that cannot be rendered or placed; the message names overlay, file and node."""
+
+
+class TemplateError(Error):
+    """What is wrong with a template, and at which line of it (None: nobody knows)."""
+
+    def __init__(self, reason: str, *, line: int | None = None) -> None:
+        super().__init__(f"line {line or '?'}: {reason}")
+        self.reason = reason
+        self.line = line

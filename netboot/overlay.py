@@ -15,10 +15,11 @@ from typing import Annotated
 
 import msgspec
 
+from netboot.engine import Output, RenderContext
+from netboot.engines import render, suffix_of
 from netboot.errors import OverlayError, OverlayNotFound
-from netboot.template import RenderContext, render
-
-SUFFIX = ".j2"
+from netboot.head_files import FileCache, NotedFiles
+from netboot.reads import Trace
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,7 +121,7 @@ def _declared(item: Item, description: Description, path: str) -> Item:
     if stat.S_ISLNK(item.mode):
         return replace(item, uid=0, gid=0)
     is_directory = stat.S_ISDIR(item.mode)
-    stated = (description.directories if is_directory else description.files).get(path.removesuffix(SUFFIX))
+    stated = (description.directories if is_directory else description.files).get(path.removesuffix(suffix_of(path) or ""))
     attributes = stated or Attributes()
     mode = int(attributes.mode, 8) if attributes.mode else (0o755 if is_directory else 0o644)
     return replace(
@@ -140,16 +141,19 @@ def render_items(overlays: Sequence[Overlay], context: RenderContext) -> Mapping
 
 def _rendered(overlay: str, item: Item, context: RenderContext) -> Iterator[Item]:
     path = os.fsdecode(item.path)
-    if not (stat.S_ISREG(item.mode) and path.endswith(SUFFIX)):
+    if not stat.S_ISREG(item.mode) or suffix_of(path) is None:
         yield item
         return
-    label = f"overlay {overlay}, {path}"
-    try:
-        source = item.content.decode()
-    except UnicodeDecodeError as exc:
-        raise OverlayError(f"{label}: the template is not UTF-8", hint="templates are UTF-8 text") from exc
-    for name, text in render(source, context, path=path.removesuffix(SUFFIX), label=label):
-        yield replace(item, path=os.fsencode(name.lstrip("/")), content=text.encode())
+    rendering = render(item.content, replace(context, overlay=overlay), Trace(), NotedFiles(FileCache()), path=path)
+    for output in rendering.outputs if not rendering.aborted else ():
+        yield _made(item, output)
+
+
+def _made(template: Item, output: Output) -> Item:
+    path = os.fsencode(output.path.lstrip("/"))
+    if output.target is not None:
+        return replace(template, path=path, mode=stat.S_IFLNK | 0o777, content=os.fsencode(output.target))
+    return replace(template, path=path, content=output.text.encode(errors="surrogateescape"))
 
 
 def _checked(overlay: str, path: bytes) -> bytes:

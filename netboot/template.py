@@ -1,70 +1,152 @@
-"""Render one overlay template for one node with Jinja2: sandboxed, and an undefined name is an error.
+"""Jinja2 templates: sandboxed, and an undefined name is an error.
 
-A template may make several files: `{{ file("etc/x.conf") }}` begins a new one, and text before the first is dropped. A template
-that renders to nothing but white space makes no file.
+A template may make several files: `{{ file("etc/x.conf") }}` begins a new one, and text before the first is dropped. What
+renders to nothing but white space makes no file. `{{ softlink("target") }}` makes the current file a symbolic link,
+`{{ abort() }}` ends the template without any file, `{{ nobackup() }}` is Warewulf's, and `{{ include_file("motd") }}` is a file
+of the head node.
 """
 
+import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+import jinja2
+from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from netboot.errors import OverlayError
-from netboot.node import Node
-from netboot.urls import Urls
+from netboot.engine import HeadFiles, Output, RenderContext, Rendering
+from netboot.errors import TemplateError
+from netboot.reads import Trace, stand_in, whole
 
-_MARK = re.compile("\x00file ([^\x00]*)\x00\n?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """The head node as its nodes see it; `name` is its host name, `authorized_keys` are the lines that let root in."""
-
-    name: str
-    address: IPv4Address
-    network: IPv4Network
-    domain: str
-    urls: Urls
-    dns: tuple[IPv4Address, ...] = ()
-    authorized_keys: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderContext:
-    """What a template may use: `node`, `nodes` (all of them, in order) and `server`."""
-
-    node: Node
-    nodes: Sequence[Node]
-    server: Server
-
-
-def _file(path: str) -> str:
-    return f"\x00file {path}\x00"
-
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False, cache_size=0
+_MARK = re.compile("\x00(file|link) ([^\x00]*)\x00\n?")
+_FAILURES = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
 )
-_ENVIRONMENT.globals.clear()
-_ENVIRONMENT.globals["file"] = _file
 
 
-def render(source: str, context: RenderContext, *, path: str, label: str) -> Iterator[tuple[str, str]]:
-    """(path, text) of every file that the template makes; `path` is the one it has without `file()`.
+class Jinja:
+    """The engine."""
 
-    Raises OverlayError that names `label`, the line and the node.
-    """
-    try:
-        text = _ENVIRONMENT.from_string(source).render(node=context.node, nodes=context.nodes, server=context.server)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError) as exc:
-        line = getattr(exc, "lineno", None) or _line(exc)
-        raise OverlayError(f"{label}:{line or '?'}: {exc} (node {context.node.id})", hint="mend the template") from exc
+    def __init__(self) -> None:
+        self._environment = ImmutableSandboxedEnvironment(
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,
+            cache_size=0,
+        )
+        self._environment.globals.clear()
+        self._environment.policies["json.dumps_function"] = _dumps
+
+    def parse(self, source: str) -> "JinjaTemplate":
+        try:
+            return JinjaTemplate(self._environment.from_string(source))
+        except _FAILURES as exc:
+            raise TemplateError(str(exc), line=getattr(exc, "lineno", None)) from exc
+
+
+class JinjaTemplate:
+    def __init__(self, template: jinja2.Template) -> None:
+        self._template = template
+
+    def render(self, context: RenderContext, path: str, trace: Trace, files: HeadFiles) -> Rendering:
+        call = _Call(context, files)
+        pieces: list[str] = []
+        try:
+            for piece in self._template.generate(call.names(trace)):
+                pieces.append(piece)
+        except _Aborted:
+            return Rendering(outputs=tuple(_outputs("".join(pieces), path)), aborted=True, backup=call.backup)
+        except _FAILURES as exc:
+            raise TemplateError(str(exc), line=getattr(exc, "lineno", None) or _line(exc)) from exc
+        return Rendering(outputs=tuple(_outputs("".join(pieces), path)), backup=call.backup)
+
+
+class _Aborted(Exception):
+    """The template has called abort()."""
+
+
+class _Call:
+    """The functions of one rendering."""
+
+    def __init__(self, context: RenderContext, files: HeadFiles) -> None:
+        self._context = context
+        self._files = files
+        self.backup = True
+
+    def names(self, trace: Trace) -> dict[str, Any]:
+        context = self._context
+        functions: list[Callable[..., str]] = [self.file, self.softlink, self.abort, self.nobackup, self.include_file]
+        return {
+            **{function.__name__: function for function in functions},
+            **{name: stand_in(getattr(context, name), (name,), trace) for name in ("node", "nodes", "server")},
+        }
+
+    def file(self, path: object) -> str:
+        return f"\x00file {_plain(path)}\x00"
+
+    def softlink(self, target: object) -> str:
+        return f"\x00link {_plain(target)}\x00"
+
+    def abort(self) -> str:
+        raise _Aborted
+
+    def nobackup(self) -> str:
+        self.backup = False
+        return ""
+
+    def include_file(self, path: object) -> str:
+        """The text of a file of the head node, without its last newline; relative to Warewulf's folder; "" without one."""
+        content = self._files.read(self._context.server.sysconfdir / "warewulf" / Path(_plain(path)))
+        return (content or b"").decode(errors="replace").removesuffix("\n")
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    if "\x00" in text:
+        raise ValueError("a name cannot hold a NUL")
+    return text
+
+
+def _outputs(text: str, path: str) -> Iterator[Output]:
+    """The files in a rendered text; a part with a link mark is a link to the last target that it names."""
     pieces = _MARK.split(text)
-    made = zip(pieces[1::2], pieces[2::2], strict=True) if len(pieces) > 1 else [(path, text)]
-    yield from ((name, content) for name, content in made if content.strip())
+    name, content, target = path, pieces[0], None
+    begun = False
+    for kind, word, following in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        if kind == "link":
+            target, content = word, content + following
+            continue
+        if begun or target is not None:
+            yield from _output(name, content, target)
+        begun, name, content, target = True, word, following, None
+    yield from _output(name, content, target)
+
+
+def _output(path: str, text: str, target: str | None) -> Iterator[Output]:
+    if target is not None:
+        yield Output(path=path, target=target)
+    elif text.strip():
+        yield Output(path=path, text=text)
+
+
+def _dumps(value: object, **options: Any) -> str:
+    return json.dumps(whole(value), default=_jsonable, **options)
+
+
+def _jsonable(value: object) -> object:
+    plain = whole(value)
+    return str(plain) if plain is value else plain
 
 
 def _line(error: BaseException) -> int | None:

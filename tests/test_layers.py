@@ -47,6 +47,8 @@ PURE = (
     "images.syncuser",
     "images.tar",
     "netboot.cmdline",
+    "netboot.engine",
+    "netboot.engines",
     "netboot.errors",
     "netboot.fields",
     "netboot.firmware",
@@ -54,6 +56,7 @@ PURE = (
     "netboot.ipxe",
     "netboot.merge",
     "netboot.node",
+    "netboot.reads",
     "netboot.template",
     "netboot.urls",
 )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from netboot.engine import RenderContext, Server
 from netboot.errors import OverlayError, OverlayNotFound
 from netboot.node import Node, to_node
 from netboot.overlay import Item, load, render_items, shipped
-from netboot.template import RenderContext, Server
 from netboot.urls import Urls
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "overlays"

@@ -28,8 +28,8 @@ from images import cpio
 from images.catalog import Catalog
 from images.generation import Generation
 from images.rebuild import BuildContext, rebuild
+from netboot.engine import Server
 from netboot.init_files import own_files
-from netboot.template import Server
 from netboot.urls import Urls
 
 HWADDR = "52:54:00:00:00:01"
