@@ -1,7 +1,6 @@
 """What a node gets: its generation, its kernel and its overlays, as files to send; built on demand, one at a time per node."""
 
 import asyncio
-import hashlib
 import logging
 import threading
 import time
@@ -12,11 +11,11 @@ from pathlib import Path
 
 from bootsvc import overlays
 from bootsvc.config import Config
+from bootsvc.overlay_build import Builder, Target
 from bootsvc.registry import Registry
 from images import cpio, index
 from images.atomic import write_whole
 from images.catalog import Catalog, ImageNotFound
-from images.compress import Compression, compressor
 from images.errors import Error
 from images.generation import Generation, Kernel, end_archive
 from images.generations import ImageNotBuilt
@@ -24,17 +23,21 @@ from images.interruptible import run_interruptible
 from images.kernel import choose_kernel
 from images.rendition import find_or_make, rendition_path
 from images.view import ImageView
-from netboot.engine import RenderContext, Server
+from netboot.engine import Server
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
-from netboot.overlay import render_items
-from netboot.overlay_archive import archive
+from netboot.overlay_library import Library
+from netboot.overlay_render import Renderer, Results
 from netboot.urls import Stage
 
 log = logging.getLogger(__name__)
 
 NOTE_SECONDS = 60
 """How often it is noted on disk that the same generation was handed out again."""
+WHOLE_SECONDS = 5
+"""How long a generation counts as whole once all its segments were there; a cluster asks for it all at once."""
+MAX_GENERATIONS = 64
+"""Manifests kept in memory."""
 MAX_VIEWS = 8
 """Indexes of generations kept in memory; each costs some ten megabytes, and few are booted at one time."""
 
@@ -79,14 +82,18 @@ class Artifacts:
         self, config: Config, catalog: Catalog, registry: Callable[[], Registry], server: Callable[[], Server]
     ) -> None:
         self._catalog = catalog
-        self._overlay_folders = overlays.folders(config)
-        self._built = config.paths.provision / "overlays"
+        library = Library(overlays.folders(config))
+        self._builder = Builder(config.paths.provision / "overlays", library, self._say_once)
+        self._results = Results()
+        self._known_renderer: Renderer | None = None
+        self._generations: dict[str, Generation] = {}
         self._registry = registry
         self._server = server
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned: set[str] = set()
         self._handed: dict[str, float] = {}
+        self._whole: dict[str, float] = {}
         self._rendering = asyncio.Lock()
         self._reading = threading.Lock()
 
@@ -98,7 +105,8 @@ class Artifacts:
         if not node.image_name:
             raise NoImage(node)
         for _ in range(2):  # between the two steps it may be replaced, and pruned
-            current = self._catalog.current(node.image_name)
+            digest = self._catalog.generations.current_digest(node.image_name)
+            current = None if digest is None else self._find(digest)
             if current is not None and self._hand_out(current):
                 return current
         if not self._catalog.exists(node.image_name):
@@ -107,8 +115,17 @@ class Artifacts:
 
     def published(self, digest: str) -> Generation | None:
         """The generation of this name (`sha256:…`), current or not; whoever asks has a lease of it."""
-        found = self._catalog.generation(digest)
+        found = self._find(digest)
         return found if found is not None and self._hand_out(found) else None
+
+    def _find(self, digest: str) -> Generation | None:
+        """A generation never changes, so its manifest, which may be large, is parsed once."""
+        found = self._generations.get(digest) or self._catalog.generation(digest)
+        if found is not None:
+            while len(self._generations) >= MAX_GENERATIONS:
+                self._generations.pop(next(iter(self._generations)), None)
+            self._generations[digest] = found
+        return found
 
     def _hand_out(self, generation: Generation) -> bool:
         """Note that a node is given this generation, so that it is not pruned for a day; False when it has gone already."""
@@ -142,9 +159,13 @@ class Artifacts:
 
     def image(self, generation: Generation) -> Artifact:
         """All segments as one file; raises FileNotFoundError when the store has lost one of them."""
-        missing = generation.missing()
-        if missing:
-            raise FileNotFoundError(f"generation {generation.digest} lacks {missing[0]}")
+        now = time.monotonic()
+        if now - self._whole.get(generation.digest, -WHOLE_SECONDS) >= WHOLE_SECONDS:
+            missing = generation.missing()
+            if missing:
+                raise FileNotFoundError(f"generation {generation.digest} lacks {missing[0]}")
+            self._whole = {digest: at for digest, at in self._whole.items() if now - at < WHOLE_SECONDS}
+            self._whole[generation.digest] = now
         return Artifact(parts=tuple(generation.image_files()), size=generation.image_size, etag=generation.digest)
 
     async def gzip_image(self, generation: Generation) -> Artifact:
@@ -172,16 +193,26 @@ class Artifacts:
             return await asyncio.to_thread(self._build_overlay, node, stage, generation)
 
     def _build_overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:
-        names = node.system_overlay if stage is Stage.SYSTEM else node.runtime_overlay
-        context = RenderContext(node=node, nodes=self._registry().nodes, server=self._server())
-        items = render_items(overlays.load_all(names, self._overlay_folders, self._say_once), context)
-        data = _compressed(archive(items, self._view(generation)))
-        folder = self._built / node.id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / f"__{stage.value.upper()}__.img"
-        write_whole(path, data)
-        size = len(data) + len(cpio.padding(len(data)))
-        return Artifact(parts=((path, len(data)),), size=size, etag=f"sha256:{hashlib.sha256(data).hexdigest()}")
+        kernel = choose_kernel(generation.manifest.kernels, "")
+        target = Target(
+            node=node,
+            stage=stage,
+            generation=generation.digest,
+            view=lambda: self._view(generation),
+            kernel_version=kernel.version if kernel else "",
+        )
+        built = self._builder.build(target, self._renderer())
+        length = sum(size for _, size in built.parts)
+        return Artifact(parts=built.parts, size=length + len(cpio.padding(length)), etag=built.digest)
+
+    def _renderer(self) -> Renderer:
+        """The same one while nothing changes, for it knows what all nodes together say."""
+        nodes, server = self._registry().nodes, self._server()
+        with self._reading:
+            known = self._known_renderer
+            if known is None or known.nodes is not nodes or known.server != server:
+                known = self._known_renderer = Renderer(nodes, server, results=self._results)
+            return known
 
     def _say_once(self, missing: OverlayNotFound) -> None:
         if missing.name not in self._warned:
@@ -201,9 +232,3 @@ class Artifacts:
             while len(self._views) > MAX_VIEWS:
                 self._views.popitem(last=False)
             return view
-
-
-def _compressed(data: bytes) -> bytes:
-    """gzip, which every kernel unpacks."""
-    stream = compressor(Compression.GZIP)
-    return stream.compress(data) + stream.flush()

@@ -1,6 +1,5 @@
 """An image as one node would see it: what its system and runtime overlays put on top, for a sandbox to show."""
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from bootsvc import overlays
 from bootsvc.changes import closest
 from bootsvc.config import Config
-from bootsvc.net.links import find_link
 from bootsvc.registry import Registry
 from bootsvc.store import Store
 from images.errors import Error
@@ -16,12 +14,12 @@ from images.excludes import Excludes
 from images.sandbox.operations import TopEntry
 from images.scan import scan
 from images.view import ImageView
-from netboot.engine import RenderContext, Server
+from netboot.engine import RenderContext
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
-from netboot.overlay import render_items
 from netboot.overlay_archive import place
-from netboot.urls import Urls
+from netboot.overlay_library import Library
+from netboot.overlay_render import render_items
 
 
 class NodeNotFound(Error):
@@ -40,10 +38,10 @@ def node_view(
     node = registry.by_name(name)
     if node is None:
         raise NodeNotFound(name, [node.id for node in registry.nodes])
-    context = RenderContext(node=node, nodes=registry.nodes, server=_server(config))
+    context = RenderContext(node=node, nodes=registry.nodes, server=overlays.find_server(config))
     names = [*node.system_overlay, *node.runtime_overlay]
-    items = render_items(overlays.load_all(names, overlays.folders(config), missing), context)
     view = ImageView(scan(rootfs, excludes=Excludes([])))
+    placement = place(render_items(overlays.load_all(names, Library(overlays.folders(config)), missing), context), view)
     return node, tuple(
         TopEntry(
             path=os.fsdecode(entry.path),
@@ -53,13 +51,5 @@ def node_view(
             mtime=entry.mtime,
             content=content.decode("latin-1"),
         )
-        for entry, content in place(items, view)
+        for entry, content in (*placement.alike, *placement.own)
     )
-
-
-def _server(config: Config) -> Server:
-    address, network = config.ipaddr, config.network
-    if address is None or network is None:
-        link = asyncio.run(find_link(address, network))
-        address, network = link.address, link.network
-    return overlays.describe_server(config, Urls(address=address, port=config.http.port), network)

@@ -1,5 +1,6 @@
 """What a node's overlays are rendered from: the folders they lie in, and what their templates know of the head node."""
 
+import asyncio
 import socket
 import stat
 from collections.abc import Callable, Sequence
@@ -9,11 +10,10 @@ from pathlib import Path
 from bootsvc.config import Config
 from netboot.engine import Server
 from netboot.errors import OverlayNotFound
-from netboot.overlay import Overlay, load, shipped
+from netboot.overlay import Overlay, shipped
+from netboot.overlay_library import Library
+from netboot.overlay_render import OWN_INIT
 from netboot.urls import Urls
-
-OWN_INIT = "wwinit"
-"""Warewulf's overlay of that name brings its init; ours is part of every image, so the name needs no files."""
 
 
 def folders(config: Config) -> Sequence[Path]:
@@ -21,16 +21,19 @@ def folders(config: Config) -> Sequence[Path]:
     return config.paths.overlays, shipped()
 
 
-def load_all(names: Sequence[str], places: Sequence[Path], missing: Callable[[OverlayNotFound], None]) -> list[Overlay]:
-    """The overlays of these names; one that does not exist is told to `missing`, for a node boots without it too."""
+def load_all(names: Sequence[str], library: Library, missing: Callable[[OverlayNotFound], None]) -> list[Overlay]:
+    """The overlays of these names; one that does not exist is told to `missing`, for a node boots without it too.
+
+    Raises OverlayError for one that cannot be read.
+    """
     loaded = []
     for name in names:
-        if name == OWN_INIT and not any((folder / name).is_dir() for folder in places):
-            continue
         try:
-            loaded.append(load(name, places))
+            loaded.append(library.load(name))
         except OverlayNotFound as exc:
-            missing(exc)
+            # Our init is part of every image, so the name needs no files.
+            if name != OWN_INIT:
+                missing(exc)
     return loaded
 
 
@@ -44,8 +47,22 @@ def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
         domain=domain,
         urls=urls,
         dns=config.dhcp.dns,
+        sysconfdir=config.paths.sysconfdir,
+        chroots=config.paths.chroots,
         authorized_keys=authorized_keys(Path("/root"), config.paths.nodes_conf.parent / "authorized_keys"),
     )
+
+
+def find_server(config: Config) -> Server:
+    """As `describe_server`, for a command; raises NoInterface when warewulf.conf does not say where the boot network is."""
+    address, network = config.ipaddr, config.network
+    if address is None or network is None:
+        # Only here: it asks the kernel for its interfaces.
+        from bootsvc.net.links import find_link
+
+        link = asyncio.run(find_link(address, network))
+        address, network = link.address, link.network
+    return describe_server(config, Urls(address=address, port=config.http.port), network)
 
 
 def authorized_keys(home: Path, site: Path) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """What can be wrong with a node's overlays."""
 
+from collections.abc import Sequence
+
 from images.errors import Error
 
 
 class OverlayNotFound(Error):
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"there is no overlay {name!r}", hint="`system overlay` and `runtime overlay` in nodes.conf name overlays"
-        )
+    def __init__(self, name: str, closest: Sequence[str] = ()) -> None:
+        hint = f"did you mean {closest[0]!r}?" if closest else "`wwctl overlay list` shows the overlays"
+        super().__init__(f"there is no overlay {name!r}", hint=hint)
         self.name = name
 
 

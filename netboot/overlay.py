@@ -1,25 +1,32 @@
 """Overlays: folders whose `rootfs/` mirrors the node's `/`, with an `overlay.toml` for what a wheel would spoil.
 
 Where there is an overlay.toml, it says every owner and mode (unsaid: root's, 0644 and 0755); a site's overlay without one has
-those of its tree. `NAME.j2` is rendered to `NAME`. A site's overlay hides the one that we ship under the same name.
+those of its tree. A file with an engine's suffix is a template. An overlay takes a file off the node by `remove` in its
+overlay.toml, or by an empty file `.wh.NAME` beside where NAME would be, as in OCI layers.
 """
 
+import hashlib
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from netboot.engine import Output, RenderContext
-from netboot.engines import render, suffix_of
+from netboot.engines import suffix_of
 from netboot.errors import OverlayError, OverlayNotFound
-from netboot.head_files import FileCache, NotedFiles
-from netboot.reads import Trace
+
+WHITEOUT = ".wh."
+"""OCI image-spec, layer.md, Whiteouts."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
+MAX_NAME = 128
+"""Bytes of an overlay's name: it is a folder's name on the head node."""
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +44,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     files: dict[str, Attributes] = {}
     directories: dict[str, Attributes] = {}
     links: dict[str, str] = {}
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,7 @@ class Item:
     """One thing that an overlay puts on the node; `path` is relative to its root, `content` is a link's target too.
 
     `mtime` is in seconds. `set_mode` is true where the overlay states a mode: a directory of the image keeps its own otherwise.
+    `alike` is false for what only this node gets. `digest` is the content's, where it is worked out once for many nodes.
     """
 
     path: bytes
@@ -53,12 +62,23 @@ class Item:
     mtime: int = 0
     content: bytes = b""
     set_mode: bool = False
+    alike: bool = True
+    digest: str = field(default="", compare=False)
+
+    def fingerprint(self) -> tuple[object, ...]:
+        """All that decides what the node gets of it."""
+        digest = self.digest or hashlib.sha256(self.content).hexdigest()
+        return (self.path, self.mode, self.uid, self.gid, self.mtime, self.set_mode, digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlay:
+    """`removals` are paths that are taken off the node; `fingerprint` is that of all there is."""
+
     name: str
     items: tuple[Item, ...]
+    removals: tuple[bytes, ...] = ()
+    fingerprint: str = ""
 
 
 def shipped() -> Path:
@@ -66,18 +86,62 @@ def shipped() -> Path:
     return Path(str(files("netboot"))) / "overlays"
 
 
+def is_name(name: str) -> bool:
+    """Whether an overlay can have this name: letters, digits and `- . _ :`."""
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """Every overlay there is, sorted."""
+    found = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
+    return sorted({path.name for path in found if is_name(path.name) and path.is_dir()})
+
+
+def find(name: str, folders: Sequence[Path]) -> Path:
+    """The overlay's folder: the first of `folders` that has it wins. Raises OverlayNotFound with the closest name."""
+    for folder in folders if is_name(name) else ():
+        if (folder / name).is_dir():
+            return folder / name
+    raise OverlayNotFound(name, get_close_matches(name, names(folders), n=1))
+
+
+def tree(folder: Path) -> Path:
+    """What becomes the node's root: `rootfs`, or the overlay's folder itself in the layout of older Warewulfs."""
+    rootfs = folder / "rootfs"
+    return rootfs if rootfs.is_dir() or (folder / "overlay.toml").exists() else folder
+
+
 def load(name: str, folders: Sequence[Path]) -> Overlay:
-    """The first folder that has the overlay wins. Raises OverlayNotFound or OverlayError."""
-    legal = name and "/" not in name and not name.startswith(".")
-    for folder in folders if legal else ():
-        if (folder / name / "rootfs").is_dir():
-            description = _describe(folder / name)
-            return Overlay(name=name, items=tuple(_items(folder / name / "rootfs", description)))
-    raise OverlayNotFound(name)
+    """Read an overlay. Raises OverlayNotFound or OverlayError."""
+    return read(find(name, folders))
 
 
-def _describe(folder: Path) -> Description | None:
+def read(folder: Path) -> Overlay:
+    """Read the overlay in this folder. Raises OverlayError."""
+    description = describe(folder)
+    items: list[Item] = []
+    removals: list[bytes] = []
+    for item in _items(tree(folder), description):
+        parent, _, name = item.path.rpartition(b"/")
+        if name.startswith(WHITEOUT.encode()):
+            removals.append(b"/".join(filter(None, (parent, name.removeprefix(WHITEOUT.encode())))))
+        else:
+            items.append(item)
+    removals += [os.fsencode(path.strip("/")) for path in (description.remove if description else ())]
+    prints = repr(([item.fingerprint() for item in items], removals))
+    return Overlay(
+        name=folder.name,
+        items=tuple(items),
+        removals=tuple(dict.fromkeys(checked(folder.name, path) for path in removals)),
+        fingerprint=hashlib.sha256(prints.encode()).hexdigest(),
+    )
+
+
+def describe(folder: Path) -> Description | None:
+    """The overlay.toml of an overlay, None where it has none. Raises OverlayError."""
     path = folder / "overlay.toml"
+    if tree(folder) == folder:
+        return None
     try:
         return msgspec.convert(tomllib.loads(path.read_text()), Description)
     except FileNotFoundError:
@@ -87,14 +151,19 @@ def _describe(folder: Path) -> Description | None:
 
 
 def _items(rootfs: Path, description: Description | None) -> Iterator[Item]:
-    for folder, directories, names in os.walk(rootfs):
-        for name in sorted([*directories, *names]):
+    for folder, directories, files_ in os.walk(rootfs, onerror=_unreadable) if rootfs.exists() else ():
+        directories.sort()
+        for name in sorted([*directories, *files_]):
             full = Path(folder) / name
             path = str(full.relative_to(rootfs))
             item = _from_disk(full, path)
             yield item if description is None else _declared(item, description, path)
     if description is not None:
         yield from _declared_only(description)
+
+
+def _unreadable(error: OSError) -> None:
+    raise error
 
 
 def _declared_only(description: Description) -> Iterator[Item]:
@@ -111,7 +180,8 @@ def _from_disk(full: Path, path: str) -> Item:
     if stat.S_ISLNK(info.st_mode):
         return replace(item, content=os.fsencode(os.readlink(full)))
     if stat.S_ISREG(info.st_mode):
-        return replace(item, content=full.read_bytes())
+        content = full.read_bytes()
+        return replace(item, content=content, digest=hashlib.sha256(content).hexdigest())
     if stat.S_ISDIR(info.st_mode):
         return item
     raise OverlayError(f"{full} is neither a file, nor a link, nor a directory", hint="remove it from the overlay")
@@ -129,41 +199,20 @@ def _declared(item: Item, description: Description, path: str) -> Item:
     )
 
 
-def render_items(overlays: Sequence[Overlay], context: RenderContext) -> Mapping[bytes, Item]:
-    """What the overlays put on this node, by path; a later overlay wins. Raises OverlayError."""
-    placed: dict[bytes, Item] = {}
-    for overlay in overlays:
-        for item in overlay.items:
-            for made in _rendered(overlay.name, item, context):
-                placed[_checked(overlay.name, made.path)] = made
-    return placed
-
-
-def _rendered(overlay: str, item: Item, context: RenderContext) -> Iterator[Item]:
-    path = os.fsdecode(item.path)
-    if not stat.S_ISREG(item.mode) or suffix_of(path) is None:
-        yield item
-        return
-    rendering = render(item.content, replace(context, overlay=overlay), Trace(), NotedFiles(FileCache()), path=path)
-    for output in rendering.outputs if not rendering.aborted else ():
-        yield _made(item, output)
-
-
-def _made(template: Item, output: Output) -> Item:
-    path = os.fsencode(output.path.lstrip("/"))
-    if output.target is not None:
-        return replace(template, path=path, mode=stat.S_IFLNK | 0o777, content=os.fsencode(output.target))
-    return replace(template, path=path, content=output.text.encode(errors="surrogateescape"))
-
-
-def _checked(overlay: str, path: bytes) -> bytes:
+def checked(overlay: str, path: bytes) -> bytes:
+    """The path, if an overlay may say what is there; raises OverlayError."""
     parts = path.split(b"/")
-    if b".." in parts or b"" in parts or b"." in parts:
+    if b".." in parts or b"" in parts or b"." in parts or b"\0" in path:
         raise OverlayError(
             f"overlay {overlay} puts a file at {os.fsdecode(path)!r}", hint="paths must stay within the node's root"
         )
-    if path == b"init" or parts[0] == b".bootsvc":
+    if is_our_own(path):
         raise OverlayError(
             f"overlay {overlay} may not replace /{os.fsdecode(path)}", hint="bootsvc's own init is not an overlay's"
         )
     return path
+
+
+def is_our_own(path: bytes) -> bool:
+    """What is no overlay's: our init, and what belongs to it."""
+    return path == b"init" or path.split(b"/")[0] == b".bootsvc"

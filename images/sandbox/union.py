@@ -90,6 +90,10 @@ def _make_leaf(place: str, mode: int, content: bytes) -> None:
     if stat.S_ISLNK(mode):
         os.symlink(content, os.fsencode(place))
         return
+    if stat.S_ISCHR(mode):
+        # Device 0/0, which hides the image's file of that name.
+        os.mknod(place, mode)
+        return
     descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)

@@ -1,6 +1,7 @@
 """Overlays: what the shipped ones make for a simple, an IPv6 and a bare node; and what a bad one is told."""
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from netboot.engine import RenderContext, Server
 from netboot.errors import OverlayError, OverlayNotFound
 from netboot.node import Node, to_node
-from netboot.overlay import Item, load, render_items, shipped
+from netboot.overlay import Item, load, shipped
+from netboot.overlay_library import Library
+from netboot.overlay_render import render_items
 from netboot.urls import Urls
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "overlays"
@@ -66,7 +69,7 @@ def text(items: Mapping[bytes, Item]) -> str:
 @pytest.mark.parametrize("name", sorted(path.name for path in shipped().iterdir() if path.is_dir()))
 def test_golden(name: str, node: str, golden: Callable[[Path, str], None]) -> None:
     overlay = load(name, [shipped()])
-    golden(GOLDEN / name / f"{node}.txt", text(render_items([overlay], context(NODES[node]))))
+    golden(GOLDEN / name / f"{node}.txt", text(render_items([overlay], context(NODES[node])).items))
 
 
 @pytest.fixture
@@ -86,13 +89,13 @@ def site(tmp_path: Path) -> Callable[..., Path]:
 
 
 def rendered(folder: Path, node: str = "simple") -> Mapping[bytes, Item]:
-    return render_items([load("mine", [folder])], context(NODES[node]))
+    return render_items([load("mine", [folder])], context(NODES[node])).items
 
 
 def test_later_overlays_win(site: Callable[..., Path]) -> None:
     folder = site({"etc/hostname": "mine"})
     overlays = [load("hostname", [shipped()]), load("mine", [folder])]
-    assert render_items(overlays, context(NODES["simple"]))[b"etc/hostname"].content == b"mine"
+    assert render_items(overlays, context(NODES["simple"])).items[b"etc/hostname"].content == b"mine"
 
 
 def test_a_site_overlay_hides_the_shipped_one(tmp_path: Path) -> None:
@@ -188,3 +191,52 @@ def test_site_overlay_may_not_bring_devices(site: Callable[..., Path]) -> None:
     os.mkfifo(folder / "mine/rootfs/pipe")
     with pytest.raises(OverlayError, match="pipe"):
         load("mine", [folder])
+
+
+def test_later_overlays_remove_and_bring_back(site: Callable[..., Path], tmp_path: Path) -> None:
+    site({"etc/a/b": "x", "etc/c": "x"})
+    (tmp_path / "less/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "less/overlay.toml").write_text('description = "x"\nremove = ["/etc/a/", "etc/d"]\n')
+    (tmp_path / "less/rootfs/etc/.wh.c").touch()
+    (tmp_path / "more/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "more/rootfs/etc/c").write_text("new")
+    overlays = [load(name, [tmp_path]) for name in ("mine", "less", "more")]
+    placed = render_items(overlays, context(NODES["simple"]))
+    assert {path: item.content for path, item in placed.items.items() if stat.S_ISREG(item.mode)} == {b"etc/c": b"new"}
+    assert set(placed.removals) == {b"etc/a", b"etc/d"}
+
+
+@pytest.mark.parametrize("path", ["", "/", "..", "../x", "a/../b", "init", ".bootsvc/x"])
+def test_what_cannot_be_removed(tmp_path: Path, path: str) -> None:
+    (tmp_path / "bad/rootfs").mkdir(parents=True)
+    (tmp_path / "bad/overlay.toml").write_text(f'description = "x"\nremove = ["{path}"]\n')
+    with pytest.raises(OverlayError, match="overlay bad"):
+        load("bad", [tmp_path])
+
+
+def test_the_layout_of_older_warewulfs(tmp_path: Path) -> None:
+    (tmp_path / "old/etc").mkdir(parents=True)
+    (tmp_path / "old/etc/motd").write_text("x")
+    assert [item.path for item in load("old", [tmp_path]).items] == [b"etc", b"etc/motd"]
+
+
+def test_a_sites_wwinit_cannot_take_away_our_init(tmp_path: Path) -> None:
+    (tmp_path / "wwinit/rootfs/warewulf").mkdir(parents=True)
+    (tmp_path / "wwinit/rootfs/init").write_text("theirs")
+    (tmp_path / "wwinit/rootfs/warewulf/config").write_text("x")
+    placed = render_items([load("wwinit", [tmp_path])], context(NODES["simple"]))
+    assert set(placed.items) == {b"warewulf", b"warewulf/config"}
+
+
+def test_an_unknown_name_gets_the_closest(tmp_path: Path) -> None:
+    with pytest.raises(OverlayNotFound) as caught:
+        load("hostnames", [tmp_path, shipped()])
+    assert caught.value.hint == "did you mean 'hostname'?"
+
+
+def test_a_library_sees_every_change(site: Callable[..., Path]) -> None:
+    library = Library([site({"etc/a": "1"})])
+    first = library.load("mine")
+    assert library.load("mine").fingerprint == first.fingerprint
+    site({"etc/a": "2"})
+    assert library.load("mine").fingerprint != first.fingerprint

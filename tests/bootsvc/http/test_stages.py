@@ -6,8 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -277,7 +277,7 @@ async def test_an_overlay_that_cannot_be_stored_is_a_404_and_a_sentence(head: He
     head.build()
     (tmp_path / "provision/overlays").write_text("in the way")
     status, body = await head.get(f"/system/{WWID}")
-    assert (status, b"Not a directory" in body) == (404, True)
+    assert (status, b"overlays" in body) == (404, True)
     assert head.seen() == [("system", "NOT_FOUND")]
 
 
@@ -318,15 +318,21 @@ async def test_many_ask_for_the_gzip_image_at_once(head: Head) -> None:
     assert len(list((head.catalog.provision / "renditions").iterdir())) == 1
 
 
+def listed(packed: bytes) -> list[bytes]:
+    """What gzip(1) and GNU cpio make of it: they take several streams for one archive, and complain about anything else."""
+    archive = subprocess.run(["gzip", "-dc"], input=packed, capture_output=True, check=True)
+    found = subprocess.run(["cpio", "-t", "--quiet"], input=archive.stdout, capture_output=True, check=True)
+    assert (archive.stderr, found.stderr) == (b"", b"")
+    return found.stdout.split()
+
+
 async def test_overlays_with_compress_gz_end_with_the_gzip_stream(head: Head) -> None:
     head.build()
     for stage in ("system", "runtime"):
         packed = (await head.get(f"/{stage}/{WWID}", compress="gz"))[1]
         padded = (await head.get(f"/{stage}/{WWID}"))[1]
         assert padded == packed + bytes(-len(packed) % 4)
-        stream = zlib.decompressobj(31)
-        assert stream.decompress(packed).startswith(b"070701")
-        assert (stream.eof, stream.unused_data) == (True, b"")
+        assert listed(packed) == {"system": [b"etc/hostname"], "runtime": [b"etc/hosts"]}[stage]
 
 
 @pytest.mark.parametrize("compress", ["xz", "GZ", "gzip", "none"])
