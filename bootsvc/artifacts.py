@@ -34,10 +34,6 @@ log = logging.getLogger(__name__)
 
 NOTE_SECONDS = 60
 """How often it is noted on disk that the same generation was handed out again."""
-WHOLE_SECONDS = 5
-"""How long a generation counts as whole once all its segments were there; a cluster asks for it all at once."""
-MAX_GENERATIONS = 64
-"""Manifests kept in memory."""
 MAX_VIEWS = 8
 """Indexes of generations kept in memory; each costs some ten megabytes, and few are booted at one time."""
 
@@ -86,14 +82,12 @@ class Artifacts:
         self._builder = Builder(config.paths.provision / "overlays", library, self._say_once)
         self._results = Results()
         self._known_renderer: Renderer | None = None
-        self._generations: dict[str, Generation] = {}
         self._registry = registry
         self._server = server
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned: set[str] = set()
         self._handed: dict[str, float] = {}
-        self._whole: dict[str, float] = {}
         self._rendering = asyncio.Lock()
         self._reading = threading.Lock()
 
@@ -105,8 +99,7 @@ class Artifacts:
         if not node.image_name:
             raise NoImage(node)
         for _ in range(2):  # between the two steps it may be replaced, and pruned
-            digest = self._catalog.generations.current_digest(node.image_name)
-            current = None if digest is None else self._find(digest)
+            current = self._catalog.current(node.image_name)
             if current is not None and self._hand_out(current):
                 return current
         if not self._catalog.exists(node.image_name):
@@ -115,17 +108,8 @@ class Artifacts:
 
     def published(self, digest: str) -> Generation | None:
         """The generation of this name (`sha256:…`), current or not; whoever asks has a lease of it."""
-        found = self._find(digest)
+        found = self._catalog.generation(digest)
         return found if found is not None and self._hand_out(found) else None
-
-    def _find(self, digest: str) -> Generation | None:
-        """A generation never changes, so its manifest, which may be large, is parsed once."""
-        found = self._generations.get(digest) or self._catalog.generation(digest)
-        if found is not None:
-            while len(self._generations) >= MAX_GENERATIONS:
-                self._generations.pop(next(iter(self._generations)), None)
-            self._generations[digest] = found
-        return found
 
     def _hand_out(self, generation: Generation) -> bool:
         """Note that a node is given this generation, so that it is not pruned for a day; False when it has gone already."""
@@ -159,13 +143,9 @@ class Artifacts:
 
     def image(self, generation: Generation) -> Artifact:
         """All segments as one file; raises FileNotFoundError when the store has lost one of them."""
-        now = time.monotonic()
-        if now - self._whole.get(generation.digest, -WHOLE_SECONDS) >= WHOLE_SECONDS:
-            missing = generation.missing()
-            if missing:
-                raise FileNotFoundError(f"generation {generation.digest} lacks {missing[0]}")
-            self._whole = {digest: at for digest, at in self._whole.items() if now - at < WHOLE_SECONDS}
-            self._whole[generation.digest] = now
+        missing = generation.missing()
+        if missing:
+            raise FileNotFoundError(f"generation {generation.digest} lacks {missing[0]}")
         return Artifact(parts=tuple(generation.image_files()), size=generation.image_size, etag=generation.digest)
 
     async def gzip_image(self, generation: Generation) -> Artifact:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from netboot.node import Node
 from netboot.reads import Trace
@@ -101,3 +101,20 @@ class Engine(Protocol):
     def parse(self, source: str) -> Template:
         """Raises TemplateError with the line."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """Something that a template uses, as `wwctl overlay info` shows it: the flag that sets it, its type and its help."""
+
+    name: str
+    option: str = ""
+    type: str = ""
+    help: str = ""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A template that can say what it uses; not every engine's can."""
+
+    def variables(self) -> Sequence[Variable]: ...

@@ -13,10 +13,14 @@ _Seen = tuple[object, ...]
 
 
 class Library:
-    """`folders`: the first one that has an overlay wins, so a site's hides ours of the same name."""
+    """`folders`: the first one that has an overlay wins, so a site's hides ours of the same name.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    With `once` each overlay is read once, whatever becomes of it: for a command, which is soon over.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, once: bool = False) -> None:
         self.folders = folders
+        self._once = once
         self._known: dict[str, tuple[_Seen, Overlay]] = {}
         self._lock = threading.Lock()
 
@@ -29,6 +33,8 @@ class Library:
 
     def load(self, name: str) -> Overlay:
         """The overlay as it is now. Raises OverlayNotFound or OverlayError."""
+        if self._once and name in self._known:
+            return self._known[name][1]
         folder = self.find(name)
         settled, seen = _look(folder)
         with self._lock:
@@ -37,7 +43,7 @@ class Library:
             return known[1]
         found = overlay.read(folder)
         with self._lock:
-            if settled:
+            if settled or self._once:
                 self._known[name] = seen, found
             else:
                 # What was changed a moment ago may change again without a new time.

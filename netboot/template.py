@@ -16,9 +16,10 @@ import jinja2
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from netboot.engine import HeadFiles, Output, RenderContext, Rendering
+from netboot.engine import HeadFiles, Output, RenderContext, Rendering, Variable
 from netboot.errors import TemplateError
 from netboot.reads import Trace, stand_in, whole
+from netboot.template_variables import variables
 
 _MARK = re.compile("\x00(file|link) ([^\x00]*)\x00\n?")
 _FAILURES = (
@@ -50,14 +51,18 @@ class Jinja:
 
     def parse(self, source: str) -> "JinjaTemplate":
         try:
-            return JinjaTemplate(self._environment.from_string(source))
+            return JinjaTemplate(source, self._environment.from_string(source))
         except _FAILURES as exc:
             raise TemplateError(str(exc), line=getattr(exc, "lineno", None)) from exc
 
 
 class JinjaTemplate:
-    def __init__(self, template: jinja2.Template) -> None:
+    def __init__(self, source: str, template: jinja2.Template) -> None:
+        self._source = source
         self._template = template
+
+    def variables(self) -> list[Variable]:
+        return variables(self._source, self._template.environment.parse(self._source))
 
     def render(self, context: RenderContext, path: str, trace: Trace, files: HeadFiles) -> Rendering:
         call = _Call(context, files)

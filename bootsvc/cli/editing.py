@@ -1,8 +1,5 @@
 """`edit`, `export` and `import`: entries of nodes.conf as YAML text, just as the file says them."""
 
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +12,7 @@ from bootsvc import changes as edits
 from bootsvc import hostlist
 from bootsvc.cli.changing import differing
 from bootsvc.cli.command import Invocation
+from bootsvc.cli.editor import run_editor
 from bootsvc.cli.listing import write
 from bootsvc.cli.names import Kind, check_entries
 from bootsvc.cli.terminal import complain, confirm, warn
@@ -160,7 +158,7 @@ def _confirm_and_save(edited: _Edited, store: Store, snapshot: Snapshot, config:
 def _edited(kind: Kind, path: Path, before: Entries, snapshot: Snapshot, config: Config) -> _Edited | None:
     """Run the editor until what it leaves can stand, or the person gives up (None)."""
     while True:
-        _run_editor(path)
+        run_editor(path)
         try:
             edited = _Edited(kind=kind, before=before, after=_entries_of(kind, path.read_bytes(), path))
             check_entries(before, edited.after, config)
@@ -171,16 +169,6 @@ def _edited(kind: Kind, path: Path, before: Entries, snapshot: Snapshot, config:
                 return None
         else:
             return edited
-
-
-def _run_editor(path: Path) -> None:
-    editor = shlex.split(os.environ.get("EDITOR") or "/bin/vi")
-    try:
-        status = subprocess.run([*editor, str(path)], check=False).returncode
-    except OSError as exc:
-        raise Error(f"cannot run the editor {editor[0]!r}: {exc.strerror}", hint="$EDITOR names the one to use") from exc
-    if status != 0:
-        raise Error(f"the editor {editor[0]!r} ended with status {status}; nothing is changed")
 
 
 def _header(kind: Kind, names: list[str]) -> str:

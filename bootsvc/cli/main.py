@@ -36,6 +36,7 @@ NOUNS = {
     "nodes": Noun("bootsvc.cli.records", "node", "The same as node.", hidden=True),
     "profile": Noun("bootsvc.cli.records", "profile", "Add, change and list profiles, which hold what nodes have in common."),
     "profiles": Noun("bootsvc.cli.records", "profile", "The same as profile.", hidden=True),
+    "overlay": Noun("bootsvc.cli.overlay.noun", "overlay", "List, change and build what nodes get on top of their image."),
     "server": Noun("bootsvc.cli.server", "server", "Serve DHCP, TFTP and HTTP to the nodes."),
     "upgrade": Noun("bootsvc.cli.upgrade", "upgrade", "Bring configuration of older Warewulfs up to 4.7."),
     "completion": Noun("bootsvc.cli.completion", "completion", "Print the completion script of a shell."),

@@ -1,0 +1,1 @@
+"""`wwctl overlay`: what nodes get on top of their image."""

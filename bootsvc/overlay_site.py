@@ -1,0 +1,342 @@
+"""A site's overlays: made, changed and deleted. Whatever is written is complete before it takes its place.
+
+The first change of an overlay that we ship makes the site's copy of it; ours stays as it is.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from images.atomic import sync_folder
+from images.errors import Error
+from images.rootfs import remove_tree
+from netboot import overlay, overlay_toml
+from netboot.engines import suffix_of
+from netboot.overlay import Attributes, Description
+
+_STAGING, _GONE = ".new-", ".old-"
+"""Beside the overlays, on the same file system: no overlay's name begins with a dot, and no build looks there."""
+
+
+class BadOverlayName(Error):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} cannot be an overlay's name",
+            hint=f"use letters, digits and `- . _ :`, beginning with a letter or a digit, {overlay.MAX_NAME} at most",
+        )
+
+
+class OverlayExists(Error):
+    def __init__(self, name: str, *, shipped: bool) -> None:
+        hint = "change that one: the first change makes your own copy of it" if shipped else "take another name"
+        super().__init__(f"there is an overlay {name!r} already", hint=hint)
+
+
+class ShippedOverlay(Error):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"overlay {name!r} comes with bootsvc and cannot be deleted",
+            hint="take it from the nodes and profiles that should not have it",
+        )
+
+
+class FileNotInOverlay(Error):
+    def __init__(self, name: str, path: str, close: Sequence[str] = ()) -> None:
+        hint = f"did you mean {close[0]!r}?" if close else f"`wwctl overlay list -a {name}` shows its files"
+        super().__init__(f"overlay {name!r} has no file {path!r}", hint=hint)
+
+
+class FileExists(Error):
+    def __init__(self, name: str, path: str, hint: str) -> None:
+        super().__init__(f"overlay {name!r} has {path!r} already", hint=hint)
+
+
+class NoParent(Error):
+    def __init__(self, name: str, parent: str) -> None:
+        super().__init__(f"overlay {name!r} has no folder {parent!r}", hint="--parents makes it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """What a file shall have: permission bits, and numbers of owner and group; None leaves what is there."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+def inside(name: str, file: str) -> str:
+    """A file argument as a path relative to the overlay's root; raises Error for one that leads elsewhere."""
+    parts = [part for part in file.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or any(ord(char) < 32 or ord(char) == 127 for char in file):
+        raise Error(f"{file!r} is no path in overlay {name!r}", hint="name it as on the node, such as etc/motd")
+    return "/".join(parts)
+
+
+def place(tree: Path, name: str, path: str) -> Path:
+    """Where a path lies, no link followed on the way; raises Error when a link in it leads out of the overlay."""
+    full = tree / path
+    parent = full.parent.resolve()
+    if not parent.is_relative_to(tree.resolve()):
+        raise Error(f"{path!r} leads out of overlay {name!r} through a link", hint="name the file itself")
+    return full
+
+
+class SiteOverlays:
+    """`site` is the site's folder; overlays found there hide those in `shipped`."""
+
+    def __init__(self, site: Path, shipped: Path) -> None:
+        self.site = site
+        self.folders = (site, shipped)
+
+    def find(self, name: str) -> Path:
+        """The overlay's folder, the site's or ours; raises OverlayNotFound."""
+        return overlay.find(name, self.folders)
+
+    def is_site(self, name: str) -> bool:
+        return overlay.is_name(name) and (self.site / name).is_dir()
+
+    def create(self, name: str) -> None:
+        """A new, empty overlay. Raises BadOverlayName or OverlayExists."""
+        if not overlay.is_name(name):
+            raise BadOverlayName(name)
+        with self._changing():
+            if name in overlay.names(self.folders):
+                raise OverlayExists(name, shipped=not self.is_site(name))
+            with self._staged() as staging:
+                (staging / "rootfs").mkdir(mode=0o755)
+                staging.rename(self.site / name)
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Delete a site's overlay; with files in it only by `force`. Raises ShippedOverlay or OverlayNotFound."""
+        folder = self.find(name)
+        if not self.is_site(name):
+            raise ShippedOverlay(name)
+        if not force and any(overlay.tree(folder).iterdir()):
+            raise Error(f"overlay {name!r} is not empty", hint="--force deletes it with all its files")
+        with self._changing():
+            gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
+            folder.rename(gone / name)
+            sync_folder(self.site)
+            _discard(gone)
+
+    def write(self, name: str, path: str, data: bytes, wanted: Mode, *, parents: bool = False) -> None:
+        """Put a file there, whole, in place of what was there. Raises NoParent or Error."""
+
+        def make(staged: Path) -> None:
+            staged.write_bytes(data)
+            staged.chmod(wanted.mode if wanted.mode is not None else 0o644)
+            os.chown(staged, wanted.uid or 0, wanted.gid or 0)
+
+        self._put(name, path, make, wanted, parents=parents)
+
+    def link(self, name: str, path: str, target: str, *, parents: bool = False) -> None:
+        """As `write`, a symbolic link."""
+        self._put(name, path, lambda staged: staged.symlink_to(target), None, parents=parents)
+
+    def make_directory(self, name: str, path: str, mode: int, *, parents: bool = False) -> None:
+        """Raises NoParent, FileExists or Error."""
+        with self._changing() as changing:
+            full = place(overlay.tree(self.find(name)), name, path)
+            if os.path.lexists(full) and not (parents and full.is_dir()):
+                raise FileExists(name, path, hint="chmod changes its mode")
+            self._need_parent(name, path, parents=parents)
+            folder = changing.writable(name)
+            full = place(overlay.tree(folder), name, path)
+            full.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            full.mkdir(exist_ok=True)
+            _state(folder, path, Mode(mode=mode))
+
+    def change(self, name: str, path: str, wanted: Mode) -> None:
+        """Other permission bits, or another owner. Raises FileNotInOverlay."""
+        with self._changing() as changing:
+            self._existing(self.find(name), name, path)
+            _state(changing.writable(name), path, wanted)
+
+    def delete_file(self, name: str, path: str, *, force: bool = False, parents: bool = False) -> None:
+        """Delete a file, or with `force` a folder that has files; with `parents` also the folders that are empty then."""
+        with self._changing() as changing:
+            full = self._existing(self.find(name), name, path)
+            if full is not None and full.is_dir() and not full.is_symlink() and any(full.iterdir()) and not force:
+                raise Error(f"{path!r} in overlay {name!r} is a folder with files", hint="--force deletes it with all of them")
+            folder = changing.writable(name)
+            tree = overlay.tree(folder)
+            full = place(tree, name, path)
+            if os.path.lexists(full):
+                gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
+                full.rename(gone / "file")
+                _discard(gone)
+            _forget(folder, path)
+            for parent in full.relative_to(tree).parents if parents else ():
+                if parent == Path() or any((tree / parent).iterdir()):
+                    break
+                (tree / parent).rmdir()
+
+    def _existing(self, folder: Path, name: str, path: str) -> Path | None:
+        """Where it lies; None for what stands in overlay.toml alone. Raises FileNotInOverlay."""
+        full = place(overlay.tree(folder), name, path)
+        if os.path.lexists(full):
+            return full
+        description = overlay.describe(folder)
+        if description is not None and (path in description.links or path in description.directories):
+            return None
+        raise FileNotInOverlay(name, path)
+
+    def _put(self, name: str, path: str, make: Callable[[Path], None], wanted: Mode | None, *, parents: bool) -> None:
+        with self._changing() as changing:
+            full = place(overlay.tree(self.find(name)), name, path)
+            if full.is_dir() and not full.is_symlink():
+                raise FileExists(name, path, hint="it is a folder; name a file in it")
+            self._need_parent(name, path, parents=parents)
+            with self._staged() as staging:
+                make(staging / "file")
+                folder = changing.writable(name)
+                full = place(overlay.tree(folder), name, path)
+                full.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                if wanted is not None:
+                    # First, so that a secret is never one that everybody may read.
+                    _declare(folder, path, wanted, directory=False)
+                (staging / "file").rename(full)
+                sync_folder(full.parent)
+
+    def _need_parent(self, name: str, path: str, *, parents: bool) -> None:
+        """Before anything is changed: raises NoParent when the folder is missing and not to be made."""
+        tree = overlay.tree(self.find(name))
+        parent = Path(path).parent
+        if not parents and parent != Path() and not (tree / parent).is_dir():
+            raise NoParent(name, str(parent))
+
+    @contextlib.contextmanager
+    def _staged(self) -> Iterator[Path]:
+        """An empty folder that vanishes with what is still in it."""
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.site))
+        staging.chmod(0o755)
+        try:
+            yield staging
+        finally:
+            _discard(staging)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator["_Changing"]:
+        """Alone; what a killed command left is removed first."""
+        self.site.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(self.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for left in [path for path in self.site.iterdir() if path.name.startswith((_STAGING, _GONE))]:
+                _discard(left)
+            yield _Changing(self)
+        finally:
+            os.close(descriptor)
+
+    def clone(self, name: str) -> Path:
+        """The site's own copy of an overlay of ours, in one rename; only for who holds the lock."""
+        with self._staged() as staging:
+            shutil.copytree(overlay.find(name, self.folders[1:]), staging / name, symlinks=True)
+            _materialize(staging / name)
+            (staging / name).rename(self.site / name)
+        sync_folder(self.site)
+        return self.site / name
+
+
+@dataclass(frozen=True, slots=True)
+class _Changing:
+    """The right to change overlays."""
+
+    overlays: SiteOverlays
+
+    def writable(self, name: str) -> Path:
+        """The site's folder of the overlay, cloned now when it has none. Raises OverlayNotFound."""
+        self.overlays.find(name)
+        if self.overlays.is_site(name):
+            return self.overlays.site / name
+        return self.overlays.clone(name)
+
+
+def _materialize(folder: Path) -> None:
+    """Owners and modes of overlay.toml on the files themselves, for whoever reads the folder without it."""
+    tree = overlay.tree(folder)
+    (tree).mkdir(exist_ok=True)
+    for item in overlay.read(folder).items:
+        full = tree / os.fsdecode(item.path)
+        if os.path.lexists(full):
+            os.chown(full, item.uid, item.gid, follow_symlinks=False)
+            if not stat.S_ISLNK(item.mode):
+                full.chmod(stat.S_IMODE(item.mode))
+
+
+def _state(folder: Path, path: str, wanted: Mode) -> None:
+    """Set mode and owner on the file, and in overlay.toml where there is one, since that counts."""
+    full = overlay.tree(folder) / path
+    if os.path.lexists(full):
+        os.chown(full, _or(wanted.uid), _or(wanted.gid), follow_symlinks=False)
+        if wanted.mode is not None and not full.is_symlink():
+            full.chmod(wanted.mode)
+    if not full.is_symlink():
+        _declare(folder, path, wanted, directory=full.is_dir())
+
+
+def _declare(folder: Path, path: str, wanted: Mode, *, directory: bool) -> None:
+    description = overlay.describe(folder)
+    if description is None:
+        return
+    directory = directory or path in description.directories
+    table = "directories" if directory else "files"
+    entries: dict[str, Attributes] = dict(getattr(description, table))
+    key = path if directory else path.removesuffix(suffix_of(path) or "")
+    old = entries.get(key, Attributes())
+    new = Attributes(
+        mode=old.mode if wanted.mode is None else f"{wanted.mode:04o}",
+        uid=old.uid if wanted.uid is None else wanted.uid,
+        gid=old.gid if wanted.gid is None else wanted.gid,
+    )
+    default = Attributes(mode="0755" if directory else "0644")
+    if new != old and not (key not in entries and new == default):
+        entries[key] = new
+        _describe(folder, msgspec.structs.replace(description, **{table: entries}))
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            path.unlink()
+
+
+def _or(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def _forget(folder: Path, path: str) -> None:
+    """Take a path, and what lies below it, out of overlay.toml."""
+    description = overlay.describe(folder)
+    if description is None:
+        return
+    bare = path.removesuffix(suffix_of(path) or "")
+
+    def kept(key: str) -> bool:
+        return key not in (path, bare) and not key.startswith(path + "/")
+
+    changed = msgspec.structs.replace(
+        description,
+        files={key: value for key, value in description.files.items() if kept(key)},
+        directories={key: value for key, value in description.directories.items() if kept(key)},
+        links={key: value for key, value in description.links.items() if kept(key)},
+    )
+    if changed != description:
+        _describe(folder, changed)
+
+
+def _describe(folder: Path, description: Description) -> None:
+    staged = folder.parent / f"{_STAGING}{folder.name}.toml"
+    staged.write_text(overlay_toml.emit(description))
+    staged.replace(folder / "overlay.toml")
