@@ -82,6 +82,8 @@ class Artifacts:
         self._builder = Builder(config.paths.provision / "overlays", library, self._say_once)
         self._results = Results()
         self._known_renderer: Renderer | None = None
+        self.secure = config.http.secure
+        """Whether runtime overlays go to privileged ports only, so that boot scripts do not name them."""
         self._registry = registry
         self._server = server
         self._views: OrderedDict[str, ImageView] = OrderedDict()

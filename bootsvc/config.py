@@ -89,7 +89,11 @@ class TftpConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
+    """`secure`: runtime overlays only for whom only root can be, who asks from a port below 1024."""
+
     port: int = 9873
+    secure: bool = False
+    """Warewulf's program takes true when nothing is said, but the file that it ships says false; iPXE cannot ask so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +200,7 @@ def _config(settings: Settings) -> Config:
         paths=_paths(settings),
         dhcp=_dhcp(settings, network),
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
-        http=HttpConfig(**_given(port=get("warewulf", "port"))),
+        http=HttpConfig(**_given(port=get("warewulf", "port"), secure=get("warewulf", "secure"))),
         image_mounts=tuple(_image_mounts(settings)),
         warnings=tuple(settings.warnings),
         **_given(fqdn=get("fqdn")),

@@ -18,8 +18,11 @@ class Boot:
     kernel: str
 
 
-def script(node: Node, boot: Boot, urls: Urls, *, hwaddr: str) -> str:
-    """Boot `node` from the machine whose hardware address is `hwaddr`; a failed fetch is reported, shown and tried again."""
+def script(node: Node, boot: Boot, urls: Urls, *, hwaddr: str, secure: bool = False) -> str:
+    """Boot `node` from the machine whose hardware address is `hwaddr`; a failed fetch is reported, shown and tried again.
+
+    With `secure` the server gives runtime overlays to privileged ports only, and the node's wwclient fetches its own.
+    """
     arguments = cmdline(node, hwaddr=hwaddr, generation=boot.generation)
     fetches = {
         "image": urls.generation_image(boot.generation),
@@ -27,6 +30,8 @@ def script(node: Node, boot: Boot, urls: Urls, *, hwaddr: str) -> str:
         "runtime": urls.overlay(Stage.RUNTIME, hwaddr, boot.generation),
         "end": urls.generation_end(boot.generation),
     }
+    if secure:
+        del fetches["runtime"]
     lines = [
         "#!ipxe",
         f"echo bootsvc: {_spoken(node.id)} boots image {_spoken(node.image_name)}",

@@ -23,6 +23,10 @@ from netboot.urls import Event, Stage, Urls
 log = logging.getLogger(__name__)
 
 
+FIRST_UNPRIVILEGED = 1024
+"""Ports below are root's (ip(7), ip_unprivileged_port_start)."""
+
+
 class Recorder(Protocol):
     """Where boot events go."""
 
@@ -124,7 +128,7 @@ class Stages:
             return _text(ipxe.refusal(exc.message))
         self._event(request, hwaddr, node, Stage.IPXE.value, "default.ipxe")
         boot = ipxe.Boot(generation=generation.digest, kernel=kernel.digest)
-        return _text(ipxe.script(node, boot, self._urls, hwaddr=hwaddr))
+        return _text(ipxe.script(node, boot, self._urls, hwaddr=hwaddr, secure=self._artifacts.secure))
 
     async def _kernel(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         generation = self._artifacts.generation(node)
@@ -141,6 +145,9 @@ class Stages:
 
     async def _overlay(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
         stage = self._which(request)
+        if stage is Stage.RUNTIME and self._artifacts.secure and not _is_privileged(request):
+            self._event(request, hwaddr, node, f"{stage.value} overlay", "DENIED")
+            raise web.HTTPUnauthorized(text="the runtime overlay is for ports below 1024 only (`secure` in warewulf.conf)\n")
         pinned = request.query.get("generation")
         generation = self._find(pinned) if pinned else self._artifacts.generation(node)
         artifact = await self._artifacts.overlay(node, stage, generation)
@@ -254,6 +261,12 @@ def _peer(request: web.Request) -> IPv4Address | None:
         return IPv4Address(request.remote or "")
     except AddressValueError:
         return None
+
+
+def _is_privileged(request: web.Request) -> bool:
+    """Whether only root of the asking machine can have that port."""
+    name = request.transport.get_extra_info("peername") if request.transport else None
+    return name is not None and int(name[1]) < FIRST_UNPRIVILEGED
 
 
 def _text(script: str) -> web.Response:

@@ -181,3 +181,9 @@ def test_unknown_keys_are_warnings_with_the_closest(tmp_path: Path) -> None:
 
 def test_one_name_server_needs_no_list(tmp_path: Path) -> None:
     assert load(tmp_path, "bootsvc: {dhcp: {dns: 10.0.0.1}}").dhcp.dns == (IPv4Address("10.0.0.1"),)
+
+
+@pytest.mark.parametrize(("text", "secure"), [("ipaddr: 10.0.0.1/16", False), ("warewulf: {secure: true}", True)])
+def test_secure(tmp_path: Path, text: str, secure: bool) -> None:
+    (tmp_path / "warewulf.conf").write_text(text + "\n")
+    assert Config.load(tmp_path / "warewulf.conf").http.secure is secure

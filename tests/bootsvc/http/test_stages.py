@@ -57,10 +57,22 @@ class Head:
     registry: Registry = field(default_factory=nodes)
     events: list[BootEvent] = field(default_factory=list)
     routes: list[web.RouteDef] = field(default_factory=list)
+    artifacts: Artifacts | None = None
 
     async def get(self, path: str, **params: str) -> tuple[int, bytes]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path, params=params) as response:
             return response.status, await response.read()
+
+    async def get_privileged(self, path: str) -> tuple[int, bytes]:
+        """From a port that only root can have."""
+        for port in range(1023, 600, -1):
+            connector = aiohttp.TCPConnector(local_addr=("127.0.0.1", port))
+            try:
+                async with aiohttp.ClientSession(connector=connector) as session, session.get(self.url + path) as response:
+                    return response.status, await response.read()
+            except aiohttp.ClientConnectorError:
+                continue
+        raise AssertionError("no privileged port is free")
 
     def build(self) -> Generation:
         return rebuild(self.catalog, "img", BuildContext(own=own_files(), built_by="test", now=0.0)).generation
@@ -85,6 +97,7 @@ async def head(tmp_path: Path) -> AsyncIterator[Head]:
     artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
     stages = Stages(artifacts, lambda: made.registry, lambda address: None, urls, made.events.append)
     made.routes = stages.routes()
+    made.artifacts = artifacts
     service = HttpService(0, made.routes, host="127.0.0.1")
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -370,3 +383,15 @@ async def test_a_generation_that_a_script_named_is_handed_out_too(head: Head) ->
     head.build()
     assert (await head.get(f"/generations/{first.digest}/image"))[0] == 200
     assert head.catalog.generations.handed(first.digest) is not None
+
+
+@pytest.mark.root
+async def test_secure_gives_runtime_overlays_to_privileged_ports_only(head: Head) -> None:
+    head.build()
+    assert head.artifacts is not None
+    head.artifacts.secure = True
+    assert (await head.get(f"/runtime/{WWID}"))[0] == 401
+    assert head.seen()[-1] == ("runtime overlay", "DENIED")
+    assert (await head.get_privileged(f"/runtime/{WWID}"))[0] == 200
+    assert (await head.get(f"/system/{WWID}"))[0] == 200
+    assert b"/runtime/" not in (await head.get(f"/ipxe/{WWID}"))[1]
