@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "vm-lab"))
 import full_build
 import import_registry
 import is_current
+import overlays
 import rebuild_one_file
 import records
 import reimport
@@ -33,6 +34,7 @@ SUBJECTS: Mapping[str, Callable[[Context], Subject]] = {
     "import_registry": import_registry.measure,
     "reimport": reimport.measure,
     "records": records.measure,
+    "overlays": overlays.measure,
 }
 ROUNDS, WARMUPS = 5, 1
 
