@@ -19,6 +19,8 @@ OWN_INIT = "wwinit"
 """Warewulf's overlay of that name brings its init; ours is part of every image, so that /init of a site's copy is left out."""
 COMMON = frozenset(("nodes", "server"))
 """What a template may read without being the node's own."""
+MAX_TEMPLATES = 1024
+"""Templates of which something is kept; each edit of one makes another."""
 MAX_KINDS, MAX_RESULTS, MAX_OF_ALL_NODES = 8, 256, 2
 """Results kept of one template: sets of reads, and values of each; one that tells of all nodes may be a megabyte."""
 
@@ -53,6 +55,14 @@ class Results:
         self.files = FileCache()
         self._kept: dict[_Key, dict[_Kind, dict[bytes, Made]]] = {}
         self._lock = threading.Lock()
+        self._making: dict[_Key, threading.Lock] = {}
+
+    def making(self, key: _Key) -> threading.Lock:
+        """Held while a template is rendered: of a cluster that boots at once, one node does what all need."""
+        with self._lock:
+            while len(self._making) >= MAX_TEMPLATES:
+                del self._making[next(iter(self._making))]
+            return self._making.setdefault(key, threading.Lock())
 
     def find(self, key: _Key, values: Callable[[frozenset[ReadPath]], bytes]) -> Made | None:
         with self._lock:
@@ -67,6 +77,8 @@ class Results:
         if ("node", "id") in made.reads:
             return
         with self._lock:
+            while len(self._kept) >= MAX_TEMPLATES:
+                del self._kept[next(iter(self._kept))]
             kinds = self._kept.setdefault(key, {})
             by_values = kinds.setdefault((made.reads, made.files), {})
             by_values[values] = made
@@ -91,6 +103,7 @@ class Renderer:
         self.results = results or Results()
         self._context = RenderContext(node=Node(), nodes=nodes, server=server)
         self._common: dict[frozenset[ReadPath], bytes] = {}
+        self._lock = threading.Lock()
 
     def context(self, node: Node, *, kernel_version: str = "", now: datetime | None = None) -> RenderContext:
         """What a template of no overlay in particular would see."""
@@ -124,9 +137,10 @@ class Renderer:
         """A digest of what the context says at these paths; the part that all nodes share is worked out once."""
         common = frozenset(path for path in reads if path[0] in COMMON)
         own = digest((path for path in reads if path[0] not in COMMON), context)
-        found = self._common.get(common)
-        if found is None:
-            found = self._common[common] = digest(common, context)
+        with self._lock:
+            found = self._common.get(common)
+            if found is None:
+                found = self._common[common] = digest(common, context)
         return hashlib.sha256(own + found).digest()
 
     def make(self, item: Item, context: RenderContext) -> Made:
@@ -135,14 +149,15 @@ class Renderer:
         if not stat.S_ISREG(item.mode) or suffix_of(path) is None:
             return Made(items=(item,), reads=frozenset(), files=frozenset())
         key = (context.overlay, *item.fingerprint())
-        found = self.results.find(key, lambda reads: self.values(reads, context))
-        if found is None:
-            trace, files = Trace(), NotedFiles(self.results.files)
-            rendering = render(item.content, context, trace, files, path=path)
-            reads = frozenset(trace.paths)
-            found = Made(items=_items(item, rendering, reads), reads=reads, files=frozenset(files.reads))
-            self.results.keep(key, found, self.values(reads, context))
-        return found
+        with self.results.making(key):
+            found = self.results.find(key, lambda reads: self.values(reads, context))
+            if found is None:
+                trace, files = Trace(), NotedFiles(self.results.files)
+                rendering = render(item.content, context, trace, files, path=path)
+                reads = frozenset(trace.paths)
+                found = Made(items=_items(item, rendering, reads), reads=reads, files=frozenset(files.reads))
+                self.results.keep(key, found, self.values(reads, context))
+            return found
 
 
 def _items(template: Item, rendering: Rendering, reads: frozenset[ReadPath]) -> tuple[Item, ...]:

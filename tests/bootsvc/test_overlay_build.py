@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -200,6 +201,23 @@ def test_a_file_of_all_nodes_is_rendered_once(site: Site) -> None:
     for one in nodes:
         builder.build(Target(node=one, stage=Stage.SYSTEM, generation="g", view=lambda: ImageView([])), renderer)
     assert len(seen) == 2  # etc/hosts and etc/motd
+
+
+def test_a_cluster_that_boots_at_once_renders_it_once(site: Site) -> None:
+    nodes = [node(f"n{number}", f"10.0.0.{number}", overlays=("base",)) for number in range(1, 17)]
+    kept: list[object] = []
+
+    class Watched(Results):
+        def keep(self, *given: object) -> None:
+            kept.append(given)
+            super().keep(*given)  # type: ignore[arg-type]
+
+    builder, renderer = site.builder(), site.renderer(*nodes, results=Watched())
+    targets = [Target(node=one, stage=Stage.SYSTEM, generation="g", view=lambda: ImageView([])) for one in nodes]
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        built = list(threads.map(lambda target: builder.build(target, renderer), targets))
+    assert len(kept) == 2
+    assert len({one.parts[0] for one in built}) == 1
 
 
 def test_it_is_roots_alone(site: Site) -> None:
