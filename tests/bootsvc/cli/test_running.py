@@ -118,6 +118,18 @@ def test_a_node_sees_its_overlays_above_the_image(site: Site) -> None:
     assert not (site.root / "lib/warewulf/provision").exists(), "it is not built"
 
 
+def test_a_node_does_not_see_what_its_overlays_remove(site: Site) -> None:
+    (site.rootfs / "etc/motd").write_text("the image's\n")
+    (site.rootfs / "etc/keep").write_text("kept\n")
+    site.add_overlay("less", "etc/.wh.motd", "")
+    site.add_node(**{"system-overlays": "less"})
+    before = site.tree()
+    done = site.wwctl("image", "exec", "-n", "n1", "img", "sh", "-c", "ls /etc/motd; cat /etc/keep")
+    assert done.stdout == "kept\n"
+    assert "/etc/motd: No such file" in done.stderr
+    assert site.tree() == before
+
+
 def test_a_node_of_another_image_is_said(site: Site) -> None:
     assert site.wwctl("node", "add", "n2").returncode == 0
     done = site.exec("--node", "n2", "img", "true")
