@@ -42,5 +42,5 @@ def render(source: bytes, context: RenderContext, trace: Trace, files: HeadFiles
     except TemplateError as exc:
         raise OverlayError(
             f"overlay {context.overlay}, {path}:{exc.line or '?'}: {exc.reason} (node {context.node.id})",
-            hint="mend the template",
+            hint=exc.hint or "mend the template",
         ) from exc

@@ -19,7 +19,11 @@ class OverlayError(Error):
 class TemplateError(Error):
     """What is wrong with a template, and at which line of it (None: nobody knows)."""
 
-    def __init__(self, reason: str, *, line: int | None = None) -> None:
-        super().__init__(f"line {line or '?'}: {reason}")
+    def __init__(self, reason: str, *, line: int | None = None, hint: str | None = None) -> None:
+        super().__init__(f"line {line or '?'}: {reason}", hint=hint)
         self.reason = reason
         self.line = line
+
+
+class NetworkError(Error):
+    """A network device that no configuration can be written for; the message names the network and the value."""

@@ -27,6 +27,8 @@ WHITEOUT = ".wh."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 MAX_NAME = 128
 """Bytes of an overlay's name: it is a folder's name on the head node."""
+ALIASES = {"debian.interfaces": "ifupdown"}
+"""Warewulf ships these overlays under both names."""
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +104,8 @@ def find(name: str, folders: Sequence[Path]) -> Path:
     for folder in folders if is_name(name) else ():
         if (folder / name).is_dir():
             return folder / name
+    if name in ALIASES:
+        return find(ALIASES[name], folders)
     raise OverlayNotFound(name, get_close_matches(name, names(folders), n=1))
 
 

@@ -126,6 +126,14 @@ def whole(value: object) -> Any:
     return value
 
 
+def parts(value: Any, *paths: ReadPath) -> Any:
+    """The value itself, of which only what is at these paths is noted as read: all that the caller may look at."""
+    if isinstance(value, _Tracked):
+        value._trace.paths.update((*value._path, *path) for path in paths)
+        return value._value
+    return value
+
+
 class TrackedRecord(_Tracked):
     __slots__ = ()
 

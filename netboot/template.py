@@ -16,9 +16,12 @@ import jinja2
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from images.errors import Error
+from netboot.devices import Device, Resolver, devices, resolver
 from netboot.engine import HeadFiles, Output, RenderContext, Rendering, Variable
 from netboot.errors import TemplateError
-from netboot.reads import Trace, stand_in, whole
+from netboot.hostnames import host_names
+from netboot.reads import COUNT, EACH, KEYS, Trace, parts, stand_in, whole
 from netboot.template_variables import variables
 
 _MARK = re.compile("\x00(file|link) ([^\x00]*)\x00\n?")
@@ -74,6 +77,8 @@ class JinjaTemplate:
             return Rendering(outputs=tuple(_outputs("".join(pieces), path)), aborted=True, backup=call.backup)
         except _FAILURES as exc:
             raise TemplateError(str(exc), line=getattr(exc, "lineno", None) or _line(exc)) from exc
+        except Error as exc:
+            raise TemplateError(exc.message, line=_line(exc), hint=exc.hint) from exc
         return Rendering(outputs=tuple(_outputs("".join(pieces), path)), backup=call.backup)
 
 
@@ -91,9 +96,10 @@ class _Call:
 
     def names(self, trace: Trace) -> dict[str, Any]:
         context = self._context
-        functions: list[Callable[..., str]] = [self.file, self.softlink, self.abort, self.nobackup, self.include_file]
+        functions: list[Callable[..., Any]] = [self.file, self.softlink, self.abort, self.nobackup, self.include_file]
+        functions += [_devices, _resolver, _host_names]
         return {
-            **{function.__name__: function for function in functions},
+            **{function.__name__.lstrip("_"): function for function in functions},
             **{name: stand_in(getattr(context, name), (name,), trace) for name in ("node", "nodes", "server")},
         }
 
@@ -114,6 +120,29 @@ class _Call:
         """The text of a file of the head node, without its last newline; relative to Warewulf's folder; "" without one."""
         content = self._files.read(self._context.server.sysconfdir / "warewulf" / Path(_plain(path)))
         return (content or b"").decode(errors="replace").removesuffix("\n")
+
+
+_NETWORK = (("network_devices",), ("primary_network",))
+_NAMES = (
+    (COUNT,),
+    (EACH, "id"),
+    (EACH, "primary_network"),
+    (EACH, "network_devices", KEYS),
+    *((EACH, "network_devices", EACH, field) for field in ("device", "ipaddr", "ipaddr6")),
+)
+"""What `host_names` looks at, in all nodes."""
+
+
+def _devices(node: object) -> tuple[Device, ...]:
+    return devices(parts(node, *_NETWORK))
+
+
+def _resolver(node: object, servers: object = ()) -> Resolver:
+    return resolver(parts(node, *_NETWORK), whole(servers))
+
+
+def _host_names(nodes: object) -> list[tuple[object, str]]:
+    return list(host_names(parts(nodes, *_NAMES)))
 
 
 def _plain(value: object) -> str:
