@@ -8,6 +8,8 @@ from bootsvc.registry import Merging, check_profile
 from bootsvc.store import NODES, Entry, Snapshot
 from images.errors import Error
 from netboot import hwaddr as hardware
+from netboot.devices import check_devices
+from netboot.errors import NetworkError
 from netboot.fields import NETWORKS
 from netboot.merge import expand_profiles, listed_profiles
 from netboot.node import Node
@@ -29,18 +31,44 @@ def checked(before: Snapshot, after: Snapshot, section: str, names: Sequence[str
     if section == NODES:
         _check_nodes(before, after, names, config, named=True)
     else:
-        _check_profiles(after, names)
+        _check_profiles(before, after, names)
         _check_nodes(before, after, list(_nodes_of(names, before, after)), config, named=False)
     return after
 
 
-def _check_profiles(after: Snapshot, names: Sequence[str]) -> None:
+def _check_profiles(before: Snapshot, after: Snapshot, names: Sequence[str]) -> None:
     for name in names:
-        check_profile(name, after.profiles[name])
+        profile = check_profile(name, after.profiles[name])
+        _check_networks(f"profile {name}", profile, _find_profile(name, before.profiles.get(name)))
         others = {key: entry for key, entry in after.profiles.items() if key != name}
         for listed in listed_profiles(after.profiles[name]):
             if listed == name or name in expand_profiles([listed], {**others, name: {}})[0]:
                 raise Error(f"the profile {name!r} would contain itself", hint=f"take {name} out of the profile {listed} first")
+
+
+def _find_profile(name: str, entry: Entry | None) -> Node | None:
+    """The profile as a node, or None when it cannot be used."""
+    try:
+        return None if entry is None else check_profile(name, entry)
+    except Error:
+        return None
+
+
+def _check_networks(owner: str, record: Node, was: Node | None) -> None:
+    """Raises NetworkError for a name or a tag of a network that no overlay could write, unless it was there before."""
+    try:
+        check_devices(owner, record.network_devices)
+    except NetworkError as exc:
+        if was is None or _network_problem(owner, was) != exc.message:
+            raise
+
+
+def _network_problem(owner: str, record: Node) -> str | None:
+    try:
+        check_devices(owner, record.network_devices)
+    except NetworkError as exc:
+        return exc.message
+    return None
 
 
 def _nodes_of(profiles: Sequence[str], before: Snapshot, after: Snapshot) -> Iterator[str]:
@@ -69,6 +97,7 @@ def _check_nodes(before: Snapshot, after: Snapshot, names: Sequence[str], config
             if named or was is not None:
                 raise
             continue
+        _check_networks(f"node {name}", node, was)
         for address in set(_addresses(node)) - set(_addresses(was)):
             if owners is None:
                 owners = _owners(after, new)

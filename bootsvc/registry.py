@@ -134,9 +134,9 @@ class Merging:
         return _to_node(f"node {name}", name, merged.entry, self.network), merged.warnings
 
 
-def check_profile(name: str, entry: Entry) -> None:
-    """Raises Error when no node could have this profile, because a value in it is unusable."""
-    _to_node(f"profile {name}", "", entry, None)
+def check_profile(name: str, entry: Entry) -> Node:
+    """The profile as a node without a name; raises Error when no node could have it, because a value in it is unusable."""
+    return _to_node(f"profile {name}", "", entry, None)
 
 
 def merged_node(

@@ -29,6 +29,9 @@ class Kind(StrEnum):
     VLAN = "vlan"
 
 
+_KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One network device; `network` is its key in nodes.conf, `name` the interface (empty: known by `hwaddr` alone)."""
@@ -97,10 +100,11 @@ def devices(node: Node) -> tuple[Device, ...]:
     A network with neither a device name nor a hardware address, which a profile may hold for others, is none.
     """
     primary = node.primary_name
-    found = [_device(node, name, netdev, primary=name == primary) for name, netdev in sorted(node.network_devices.items())]
+    owner = f"node {node.id}"
+    found = [_device(owner, name, netdev, primary=name == primary) for name, netdev in sorted(node.network_devices.items())]
     own = [device for device in found if device.label]
-    _check_unique(node, own)
-    linked = [_linked(node, device, own) for device in own]
+    _check_unique(owner, own)
+    linked = [_linked(owner, device, own) for device in own]
     named = {device.label for device in linked}
     parents = dict.fromkeys(device.parent for device in linked if device.parent and device.parent not in named)
     linked += (Device(network=name, name=name, kind=Kind.ETHERNET) for name in parents)
@@ -118,20 +122,23 @@ def resolver(node: Node, servers: Sequence[IPv4Address | IPv6Address] = ()) -> R
     return Resolver(servers=tuple(own or servers), search=tuple(search))
 
 
-def check_devices(node: Node) -> None:
-    """Raises NetworkError for a value that no file may hold. What is only incomplete passes: the rest may come later."""
-    for name, netdev in node.network_devices.items():
-        _device(node, name, netdev, primary=False, complete=False)
-        for key, value in netdev.tags.items():
-            with _Blame(node, name):
+def check_devices(owner: str, found: Mapping[str, NetDev]) -> None:
+    """Raises NetworkError, which begins with `owner`, for a name or value that no file may hold.
+
+    What is only incomplete passes: the rest may come later, or stand elsewhere.
+    """
+    for name, netdev in found.items():
+        with _Blame(owner, name):
+            for key, value in netdev.tags.items():
                 nettags.check_tag(key, value)
+        _device(owner, name, netdev, primary=False, complete=False)
 
 
 class _Blame:
-    """Puts the node and the network before the sentence of a NetworkError."""
+    """Puts the node (or profile) and the network before the sentence of a NetworkError."""
 
-    def __init__(self, node: Node, network: str) -> None:
-        self._owner = f"node {node.id}: network {network!r}" if node.id else f"network {network!r}"
+    def __init__(self, owner: str, network: str) -> None:
+        self._owner = f"{owner}: network {network!r}"
 
     def __enter__(self) -> None:
         return None
@@ -141,12 +148,12 @@ class _Blame:
             raise NetworkError(f"{self._owner}: {error.message}", hint=error.hint) from error
 
 
-def _device(node: Node, network: str, netdev: NetDev, *, primary: bool, complete: bool = True) -> Device:
+def _device(owner: str, network: str, netdev: NetDev, *, primary: bool, complete: bool = True) -> Device:
     """One device, not yet linked to the others; with an empty label when it is none."""
-    with _Blame(node, network):
+    with _Blame(owner, network):
         nettags.check_network(network)
         tags = netdev.tags
-        kind = Kind(netdev.type.lower()) if netdev.type.lower() in set(Kind) else Kind.ETHERNET
+        kind = _KINDS.get(netdev.type.lower(), Kind.ETHERNET)
         virtual = kind in (Kind.BOND, Kind.VLAN)
         name = netdev.device or (network if virtual else "")
         if name:
@@ -212,13 +219,13 @@ def _number(field: str, text: str, high: int) -> int:
     raise NetworkError(f"{field} {text!r} is no number from 0 to {high}", hint=f"set it with --{field}")
 
 
-def _check_unique(node: Node, found: Iterable[Device]) -> None:
+def _check_unique(owner: str, found: Iterable[Device]) -> None:
     owners: dict[str, str] = {}
     for device in found:
         other = owners.setdefault(device.name, device.network) if device.name else device.network
         if other != device.network:
             raise NetworkError(
-                f"node {node.id}: the networks {other!r} and {device.network!r} are both of the device {device.name}",
+                f"{owner}: the networks {other!r} and {device.network!r} are both of the device {device.name}",
                 hint="a device has one network; give the other one its own --netdev",
             )
 
@@ -231,9 +238,9 @@ def _find(found: Iterable[Device], wanted: str) -> Device | None:
     )
 
 
-def _linked(node: Node, device: Device, found: Sequence[Device]) -> Device:
+def _linked(owner: str, device: Device, found: Sequence[Device]) -> Device:
     """With its bond and its parent by their labels; raises NetworkError when they cannot be."""
-    with _Blame(node, device.network):
+    with _Blame(owner, device.network):
         if device.master:
             bond = _find(found, device.master)
             if bond is None or bond.kind is not Kind.BOND:

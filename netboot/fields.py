@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from images.errors import Error
-from netboot import hwaddr
+from netboot import hwaddr, nettags
 from netboot.node import Disk, FileSystem, NetDev, Node, Partition, Profile, Record
 
 NETWORKS = "network devices"
@@ -228,6 +228,7 @@ _CHECKS: Mapping[str, Callable[[str], str]] = {
     "number": _number(0, 128),
     "size_mib": _number(0, 999_999_999),
     "type_guid": _guid,
+    "device": nettags.check_interface,
     "hwaddr": hwaddr.parse,
     "netmask": _netmask,
     # RFC 791 §3.2: every module must forward 68 octets.
