@@ -9,10 +9,9 @@ from bootsvc.store import NODES, Entry, Snapshot
 from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot.devices import check_devices
-from netboot.errors import NetworkError
 from netboot.fields import NETWORKS
 from netboot.merge import expand_profiles, listed_profiles
-from netboot.node import Node
+from netboot.node import NetDev, Node
 
 Address = tuple[str, str]
 """The name of a field, and the address in it."""
@@ -55,20 +54,20 @@ def _find_profile(name: str, entry: Entry | None) -> Node | None:
 
 
 def _check_networks(owner: str, record: Node, was: Node | None) -> None:
-    """Raises NetworkError for a name or a tag of a network that no overlay could write, unless it was there before."""
-    try:
-        check_devices(owner, record.network_devices)
-    except NetworkError as exc:
-        if was is None or _network_problem(owner, was) != exc.message:
-            raise
+    """Raises NetworkError for a name or a tag of a network that no overlay could write; what was there before may stay."""
+    old = {} if was is None else was.network_devices
+    changed = {name: netdev for name, netdev in record.network_devices.items() if netdev != old.get(name)}
+    check_devices(owner, {name: _new(netdev, old.get(name)) for name, netdev in changed.items()})
 
 
-def _network_problem(owner: str, record: Node) -> str | None:
-    try:
-        check_devices(owner, record.network_devices)
-    except NetworkError as exc:
-        return exc.message
-    return None
+def _new(netdev: NetDev, was: NetDev | None) -> NetDev:
+    """The device with what it had not before, or all of it when it is of another type now."""
+    if was is None or was.type != netdev.type:
+        return netdev
+    kept = {name for name in NetDev.__struct_fields__ if getattr(netdev, name) == getattr(was, name)} - {"type"}
+    tags = {key: value for key, value in netdev.tags.items() if was.tags.get(key) != value}
+    new = {name: getattr(netdev, name) for name in NetDev.__struct_fields__ if name not in kept}
+    return NetDev(**{**new, "tags": tags})
 
 
 def _nodes_of(profiles: Sequence[str], before: Snapshot, after: Snapshot) -> Iterator[str]:

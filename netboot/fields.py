@@ -103,8 +103,11 @@ class Field:
 
 
 def split_list(text: str) -> list[str]:
-    """Members between commas; quotes keep one together, as in Warewulf: `quiet,"console=ttyS0,115200"`."""
-    parts = next(csv.reader([text], skipinitialspace=True), [])
+    """Members between commas; quotes keep one together, as in Warewulf: `quiet,"console=ttyS0,115200"`. Raises Error."""
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as exc:
+        raise Error(f"{text!r} is no list: it holds a line break", hint="members stand between commas, in one line") from exc
     return [member for member in (part.strip() for part in parts) if member]
 
 

@@ -11,7 +11,7 @@ from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Verb
 from bootsvc.store import NODES
 from images.errors import Error
-from netboot.fields import CLEAR_WORDS, FALSE_WORDS, TRUE_WORDS, Field, Kind, Scope, node_fields
+from netboot.fields import CLEAR_WORDS, FALSE_WORDS, TRUE_WORDS, Field, Kind, Scope, node_fields, split_list
 
 _NETNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOOLEAN_WORDS = frozenset((*TRUE_WORDS, *FALSE_WORDS, *CLEAR_WORDS))
@@ -109,7 +109,7 @@ def changes(given: Mapping[str, Any]) -> list[Change]:
         used.add(field.scope)
     for word, (scope, path, _) in TAGS.items():
         holder = (*scope.path(_complete(names, scope, word)), *path)
-        for pair in _split(given.get(f"{word}add")):
+        for pair in _pairs(given.get(f"{word}add")):
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 raise Error(f"--{word}add: {pair!r} is no KEY=VALUE", hint=f"such as --{word}add rack=7")
@@ -234,6 +234,12 @@ def _old(flag: str) -> str:
 def _split(values: Iterable[str] | None) -> list[str]:
     """Values of a flag that takes commas and may be repeated."""
     return [part for value in values or () for part in value.split(",") if part]
+
+
+def _pairs(values: Iterable[str] | None) -> list[str]:
+    """KEY=VALUE pairs: one alone may have commas, as routes do; among several, quotes keep one together, as in Warewulf."""
+    lists = ([value.strip('"')] if value.count("=") == 1 else split_list(value) for value in values or ())
+    return [pair for pairs in lists for pair in pairs if pair]
 
 
 def require(names: tuple[str, ...], message: str, hint: str, ctx: click.Context) -> None:

@@ -321,3 +321,69 @@ def test_completion_script(shell: str, wwctl: Run) -> None:
 
 def test_version(wwctl: Run) -> None:
     assert wwctl("version")[1] == wwctl("--version")[1] == wwctl("vers -f")[1]
+
+
+def test_a_network_can_be_set_whole_from_the_command_line(wwctl: Run, store: Store) -> None:
+    line = (
+        "node set n1 -y --netname ib --type infiniband --netdev ib0 --onboot=false --mtu 2044 --ipaddr 10.1.0.5 --netmask"
+        " 255.255.0.0 --gateway 10.1.0.1 --ipaddr6 fd00::5 --prefixlen6 64 --gateway6 fd00::1"
+        " --hwaddr 80:00:02:08:fe:80:00:00:00:00:00:00:52:54:00:03:00:00:00:51 --nettagadd"
+    )
+    code, _, stderr = wwctl(line, 'DNS1=10.0.0.3,"route1=10.8.0.0/16,10.1.0.254"')
+    assert (code, stderr) == (0, "")
+    found = store.load().nodes["n1"]["network devices"]["ib"]
+    assert found["tags"] == {"DNS1": "10.0.0.3", "route1": "10.8.0.0/16,10.1.0.254"}
+    assert {*found} == {
+        *(
+            "type",
+            "device",
+            "onboot",
+            "mtu",
+            "ipaddr",
+            "netmask",
+            "gateway",
+            "ipaddr6",
+            "prefixlen6",
+            "gateway6",
+            "hwaddr",
+            "tags",
+        )
+    }
+    # One pair alone needs no quotes.
+    assert wwctl("node set n1 -y --netname ib --nettagadd route2=10.9.0.0/16,10.1.0.254")[0] == 0
+    assert store.load().nodes["n1"]["network devices"]["ib"]["tags"]["route2"] == "10.9.0.0/16,10.1.0.254"
+    assert wwctl("node set n1 -y --netname ib --nettagdel DNS1,route2")[0] == 0
+    assert set(store.load().nodes["n1"]["network devices"]["ib"]["tags"]) == {"route1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["node", "set", "n1", "--netdev", "eth0\n[Route]"], "'eth0\\n[Route]' cannot be the name of a network device"),
+        (["node", "set", "n1", "--netname", "a]\nb", "--mtu", "9000"], "cannot be the name of a network"),
+        (["node", "set", "n1", "--nettagadd", "DNSSEARCH=a]"], "node n1: network 'default': tag DNSSEARCH: 'a]' is no domain"),
+        (["node", "set", "n1", "--nettagadd", "DNS1=dns"], "node n1: network 'default': tag DNS1: 'dns' is no IP address"),
+        (["node", "set", "n1", "--nettagadd", "rack=1\n[x]"], "holds a line break"),
+        (
+            ["profile", "set", "gpu", "--type", "bond", "--nettagadd", "mode=quick"],
+            "profile gpu: network 'default': tag mode: 'quick' is no mode",
+        ),
+    ],
+)
+def test_a_network_that_no_overlay_could_write_is_refused(wwctl: Run, store: Store, words: list[str], sentence: str) -> None:
+    before = store.load()
+    code, _, stderr = wwctl(words[0], *words[1:], "-y")
+    assert code == 1
+    assert sentence in stderr
+    assert "\n  (" in stderr or "\n(" in stderr
+    assert store.load() == before
+
+
+def test_what_was_wrong_before_does_not_keep_a_node_from_being_changed(wwctl: Run, root: Path) -> None:
+    """A cluster comes with tags that other templates knew what to do with."""
+    conf = root / "etc/warewulf/nodes.conf"
+    conf.write_text(conf.read_text().replace("tags: {mode: 802.3ad}", "tags: {mode: site-special}"))
+    assert wwctl("node set n1 -y --comment moved")[0] == 0
+    code, _, stderr = wwctl("node set n1 -y --netname bond0 --nettagadd miimon=fast")
+    assert code == 1
+    assert "tag miimon: 'fast' is no number" in stderr
