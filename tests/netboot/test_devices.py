@@ -210,7 +210,17 @@ def test_what_is_only_incomplete_may_be_set() -> None:
     check_devices("node n1", node(**networks).network_devices)
 
 
-OVERLAYS = ("NetworkManager", "systemd.networkd", "ifupdown", "ifcfg", "netplan", "udev.netname", "systemd.netname", "resolv")
+OVERLAYS = (
+    "NetworkManager",
+    "systemd.networkd",
+    "ifupdown",
+    "ifcfg",
+    "netplan",
+    "udev.netname",
+    "systemd.netname",
+    "resolv",
+    "wicked",
+)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
