@@ -55,7 +55,8 @@ def run(*command: str, stdin: str = "", expected: int = 0) -> str:
 
 CONFINE = """
 set -e
-mount --bind {folder} {folder}; mount -o remount,bind,ro /; mount -t tmpfs none /run
+findmnt -rno TARGET --real | while read -r place; do mount -o remount,bind,ro "$place"; done
+mount --bind {folder} {folder}; mount -o remount,bind,rw {folder}; mount -t tmpfs none /run
 mount -t sysfs -o {sysfs} none /sys; ip link set lo up
 """
 
