@@ -18,6 +18,8 @@ from netboot.nettags import Bond, Route
 from netboot.node import NetDev, Node
 
 MAX_MTU = 65535
+_ETHERNET, _INFINIBAND = 17, 59
+"""Characters of a hardware address of six and of twenty octets, as netboot.hwaddr writes it."""
 
 
 class Kind(StrEnum):
@@ -159,6 +161,8 @@ def _device(owner: str, network: str, netdev: NetDev, *, primary: bool, complete
         if name:
             nettags.check_interface(name)
         hwaddr = hardware.parse(netdev.hwaddr) if netdev.hwaddr else ""
+        if complete and kind is Kind.INFINIBAND and hwaddr and not name and len(hwaddr) != _INFINIBAND:
+            raise NetworkError(f"no InfiniBand device can be found by {hwaddr!r} alone", hint="set its name with --netdev")
         master = nettags.master(tags)
         address = None if master else _address(netdev, complete)
         address6 = None if master else _address6(netdev)
@@ -175,8 +179,7 @@ def _device(owner: str, network: str, netdev: NetDev, *, primary: bool, complete
             onboot=netdev.wanted_at_boot,
             hwaddr="" if virtual else hwaddr,
             # A bond takes its first slave's address, which is the one that the node booted with: hwaddr says which.
-            cloned_address=nettags.cloned_address(tags)
-            or (hwaddr if virtual and len(hwaddr) == len("00:00:00:00:00:00") else ""),
+            cloned_address=nettags.cloned_address(tags) or (hwaddr if virtual and len(hwaddr) == _ETHERNET else ""),
             mtu=_number("mtu", netdev.mtu, MAX_MTU) if netdev.mtu else None,
             address=address,
             address6=address6,

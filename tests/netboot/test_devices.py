@@ -145,6 +145,10 @@ HOSTILE = "x\n[Route]\nGateway=6.6.6.6"
         ({"default": {"device": "eth0", "mtu": "9000\nx"}}, "mtu '9000\\nx' is no number"),
         ({"default": {"device": "eth0", "ipaddr6": "fd00::1", "prefixlen6": "129"}}, "prefixlen6 '129' is no number"),
         ({"default": {"device": "eth0", "ipaddr": "10.0.0.5"}}, "the address 10.0.0.5 has no netmask"),
+        (
+            {"ib": {"type": "infiniband", "hwaddr": "52:54:00:03:00:00:00:51"}},
+            "no InfiniBand device can be found by '52:54:00:03:00:00:00:51' alone",
+        ),
         ({"a": {"device": "eth0"}, "b": {"device": "eth0"}}, "the networks 'a' and 'b' are both of the device eth0"),
         ({"a": {"device": "eth0", "tags": {"master": "bond9"}}}, "its master 'bond9' is no bond of this node"),
         ({"a": {"device": "eth0", "tags": {"master": "b"}}, "b": {"device": "eth1"}}, "its master 'b' is no bond of this node"),
