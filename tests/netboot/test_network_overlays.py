@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from network_nodes import NODES, SERVER
 
@@ -12,6 +13,7 @@ from netboot.engine import RenderContext
 from netboot.node import Node
 from netboot.overlay import Item, load, shipped
 from netboot.overlay_render import render_items
+from netboot.reads import digest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "networks"
 OVERLAYS = (
@@ -55,3 +57,21 @@ def test_wickeds_files_are_well_formed(node: str) -> None:
             assert root.tag == "interface"
             names = [element.text for element in root.iter("name")]
             assert len(names) == 1
+
+
+def test_what_the_overlays_depend_on() -> None:
+    """A hosts file is made once for all nodes, and neither it nor a network is made anew for a comment."""
+    node = NODES["bonded"]
+    context = RenderContext(node=node, nodes=list(NODES.values()), server=SERVER)
+    hosts = render_items([load("hosts", [shipped()])], context)
+    network = render_items([load("netplan", [shipped()])], context)
+    assert hosts.items[b"etc/hosts"].alike
+    assert {path[0] for path in hosts.reads} == {"nodes", "server"}
+    commented = msgspec.structs.replace(node, comment="moved")
+    moved = msgspec.structs.replace(node, network_devices=NODES["simple"].network_devices)
+    for placed in (hosts, network):
+        before, same, other = (
+            digest(placed.reads, RenderContext(node=one, nodes=[one], server=SERVER)) for one in (node, commented, moved)
+        )
+        assert before == same
+        assert before != other
