@@ -1,0 +1,1 @@
+"""Go's text/template for Warewulf's `.ww` files: parse once, execute for every node."""
