@@ -3,7 +3,7 @@
 | Go                    | Python                                                                                   |
 | --------------------- | ---------------------------------------------------------------------------------------- |
 | no value (a missing   | `MISSING`. A field of it is MISSING again, it prints `<no value>`, it is false. Functions |
-| key, data of nil)     | never see it: their argument is None then.                                               |
+| key, data of nil)     | never see it: their argument is None then.                                                |
 | nil (an `any` of nil) | None. A field of it is an error. At the end of a pipeline it becomes MISSING.             |
 | bool, string          | bool, str. Bytes that are no UTF-8 stand in a str as surrogate escapes (PEP 383);         |
 |                       | `len`, `index` and `slice` count bytes.                                                   |
@@ -15,9 +15,9 @@
 |                       | where a plain dict gives nil. A missing `.key` is MISSING for both, as in Go.             |
 | struct or pointer     | anything with the methods of `Record`. Always true.                                       |
 | nil pointer           | `NilPointer("*node.KernelConf")`: false, prints `<nil>`, a field of it is an error        |
-| fmt.Stringer          | anything with the method of `Stringer`; str() stands for it with ipaddress and pathlib    |
-|                       | objects and enums. Text for `print`, comparisons, `len`, truth and parameters of kind     |
-|                       | `string`, so that a template need not know that it is no str.                             |
+| fmt.Stringer          | anything with the method of `Stringer`, and ipaddress objects by str(). Text for `print`, |
+|                       | comparisons, `len`, truth and parameters of kind `string`, so that a template need not    |
+|                       | know that it is no str; `print` sets spaces beside it. Paths and enums are plain strings. |
 | func                  | a callable: a function, a bound method                                                    |
 
 Booleans are no ints, though Python says so. Other objects print with str() and have the type name of their class.
@@ -29,7 +29,7 @@ before the call; without it a function accepts anything that its Python signatur
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
 from typing import Final, Protocol, TypeAlias, TypeVar, final, runtime_checkable
@@ -113,27 +113,63 @@ class GoList(list[Value]):
         self.element = element
 
 
-_TEXT_TYPES = (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    PurePath,
+class Shape(Enum):
+    """How the engine treats a value, by the class of it."""
+
+    MISSING = auto()
+    NIL = auto()
+    BOOL = auto()
+    INT = auto()
+    FLOAT = auto()
+    STRING = auto()
+    TEXT = auto()
+    SLICE = auto()
+    MAP = auto()
+    RECORD = auto()
+    POINTER = auto()
+    FUNC = auto()
+    OTHER = auto()
+
+
+_ADDRESSES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+_SHAPES: dict[type, Shape] = {Missing: Shape.MISSING, type(None): Shape.NIL, NilPointer: Shape.POINTER}
+_BY_BASE: tuple[tuple[type | tuple[type, ...], Shape], ...] = (
+    ((Enum, PurePath, str), Shape.STRING),
+    (_ADDRESSES, Shape.TEXT),
+    (bool, Shape.BOOL),
+    (int, Shape.INT),
+    (float, Shape.FLOAT),
+    (dict, Shape.MAP),
+    ((list, tuple), Shape.SLICE),
 )
+
+
+def shape_of(value: Value) -> Shape:
+    """The shape of a value; classes are looked at once."""
+    kind = type(value)
+    return _SHAPES.get(kind) or _SHAPES.setdefault(kind, _classify(kind))
+
+
+def _classify(kind: type) -> Shape:
+    if all(hasattr(kind, method) for method in ("go_type", "go_field", "go_method", "go_string")):
+        return Shape.RECORD
+    if hasattr(kind, "go_string"):
+        return Shape.TEXT
+    for bases, shape in _BY_BASE:
+        if issubclass(kind, bases):
+            return shape
+    return Shape.FUNC if hasattr(kind, "__call__") else Shape.OTHER  # noqa: B004 (of the class, not of a value)
 
 
 def text_of(value: Value) -> str | None:
     """The text of a value that is text to a template (str, Stringer, address, path, enum), or None."""
-    if isinstance(value, Enum):
-        return value.value if isinstance(value.value, str) else str(value.value)
-    if isinstance(value, str):
+    if type(value) is str:
         return value
-    if isinstance(value, _TEXT_TYPES):
-        return str(value)
-    if isinstance(value, Stringer) and not isinstance(value, Record):
-        return value.go_string()
+    shape = shape_of(value)
+    if shape is Shape.STRING:
+        return str(value.value) if isinstance(value, Enum) else str(value)
+    if shape is Shape.TEXT:
+        return value.go_string() if isinstance(value, Stringer) else str(value)
     return None
 
 
@@ -159,42 +195,37 @@ def zero(element: str) -> Value:
 
 def type_name(value: Value) -> str:
     """The Go type that messages name."""
-    if value is None:
-        return "interface {}"
-    if isinstance(value, NilPointer):
-        return value.type
-    if isinstance(value, Record):
-        return value.go_type()
-    if isinstance(value, bool):
-        return "bool"
-    if text_of(value) is not None:
-        return "string"
-    if isinstance(value, int):
-        return "int"
-    if isinstance(value, float):
-        return "float64"
-    if isinstance(value, dict):
-        return f"map[string]{value.element if isinstance(value, GoMap) else 'interface {}'}"
-    if isinstance(value, list | tuple):
-        return f"[]{value.element if isinstance(value, GoList) else 'interface {}'}"
-    return "func" if callable(value) else type(value).__name__
+    match shape_of(value):
+        case Shape.NIL | Shape.MISSING:
+            return "interface {}"
+        case Shape.RECORD if isinstance(value, Record):
+            return value.go_type()
+        case Shape.STRING:
+            return "string"
+        case Shape.BOOL:
+            return "bool"
+        case Shape.INT:
+            return "int"
+        case Shape.FLOAT:
+            return "float64"
+        case Shape.MAP:
+            return f"map[string]{value.element if isinstance(value, GoMap) else 'interface {}'}"
+        case Shape.SLICE:
+            return f"[]{value.element if isinstance(value, GoList) else 'interface {}'}"
+        case Shape.FUNC:
+            return "func"
+    return value.type if isinstance(value, NilPointer) else type(value).__name__
 
 
 def is_true(value: Value) -> bool:
     """Go's truth: false are false, 0, nil and what is empty; a struct is always true."""
-    if value is None or value is MISSING:
-        return False
     kind = type(value)
-    if kind is bool or kind is str or kind is int or kind is float or kind is dict or kind is list:
+    if kind is bool or kind is str or kind is int or kind is dict or kind is list:
         return bool(value)
-    if isinstance(value, Record):
+    shape = shape_of(value)
+    if shape in (Shape.RECORD, Shape.FUNC, Shape.OTHER):
         return True
-    text = text_of(value)
-    if text is not None:
-        return text != ""
-    if isinstance(value, int | float | dict | list | tuple | NilPointer):
-        return bool(value)
-    return True
+    return text_of(value) != "" if shape in (Shape.STRING, Shape.TEXT) else bool(value)
 
 
 def wrap_int64(number: int) -> int:
