@@ -70,9 +70,9 @@ def _element(item: Value, at: Value) -> Value:
     text = text_of(item)
     if text is not None:
         raw = to_bytes(text)
-        return raw[_within(_place(at, len(raw)), len(raw))]
+        return raw[_within(_place(at, len(raw)), len(raw), "string")]
     if isinstance(item, list | tuple):
-        return item[_within(_place(at, len(item)), len(item))]
+        return item[_within(_place(at, len(item)), len(item), "slice")]
     if isinstance(item, dict):
         key = text_of(at)
         if shape_of(at) in (Shape.NIL, Shape.MISSING):
@@ -87,9 +87,9 @@ def _element(item: Value, at: Value) -> Value:
     raise FunctionError(f"can't index item of type {type_name(item)}")
 
 
-def _within(place: int, length: int) -> int:
+def _within(place: int, length: int, what: str) -> int:
     if place == length:
-        raise FunctionError("reflect: slice index out of range")
+        raise FunctionError(f"reflect: {what} index out of range")
     return place
 
 
@@ -121,15 +121,6 @@ def cut(item: Value, *indexes: Value) -> Value:
     return GoList(part, item.element) if isinstance(item, GoList) else part
 
 
-def call(name: str, target: Value, *args: Value) -> Value:
-    """`call .F x`; `name` is how the template names the function."""
-    if shape_of(target) in (Shape.NIL, Shape.MISSING):
-        raise FunctionError("call of nil")
-    if shape_of(target) is not Shape.FUNC or not callable(target):
-        raise FunctionError(f"non-function {name} of type {type_name(target)}")
-    return target(*args)
-
-
 def _print(limits: Limits, *values: Value) -> str:
     return joined(values, limits.output)
 
@@ -153,8 +144,10 @@ def _escaper(escape: Callable[[str], str]) -> Callable[..., str]:
 
 SHORT_CIRCUIT: Final = ("and", "or")
 
+CALL: Final = Builtin(negate, 1, None)  # compiled on its own: it calls what its first argument is
+
 BUILTINS: Final[Mapping[str, Builtin]] = {
-    "call": Builtin(call, 1, None),
+    "call": CALL,
     "eq": Builtin(eq, 1, None),
     "ge": Builtin(ge, 2, 2),
     "gt": Builtin(gt, 2, 2),

@@ -60,7 +60,7 @@ def lt(first: Value, second: Value) -> bool:
         raise FunctionError(f"incompatible types for comparison: {type_name(first)} and {type_name(second)}")
     if kind == "bool":
         raise FunctionError("invalid type for comparison")
-    return _basic(first) < _basic(second)  # type: ignore[operator]
+    return bool(_basic(first) < _basic(second))  # type: ignore[operator]
 
 
 def le(first: Value, second: Value) -> bool:

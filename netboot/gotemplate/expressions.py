@@ -1,0 +1,225 @@
+"""Expressions to closures: operands, commands and pipelines, with the variables of a definition as slots of its frame."""
+
+from collections.abc import Mapping
+
+from netboot.gotemplate.builtins import BUILTINS, SHORT_CIRCUIT
+from netboot.gotemplate.calls import Arguments
+from netboot.gotemplate.fields import compile_fields, compile_method
+from netboot.gotemplate.frames import DOLLAR, FIRST_VARIABLE, STATE, UNSET, Expr, Frame, Place, Run, dug
+from netboot.gotemplate.nodes import (
+    Bool,
+    Chain,
+    Command,
+    Dot,
+    Field,
+    Identifier,
+    Nil,
+    Number,
+    Operand,
+    Pipe,
+    Shown,
+    String,
+    Tree,
+    Variable,
+)  # fmt: skip
+from netboot.gotemplate.shortcuts import compile_builtin
+from netboot.gotemplate.values import MISSING, Value, is_true
+
+
+class ExpressionCompiler:
+    """Compiles the expressions of one definition; `functions` numbers the functions that come with an execution."""
+
+    def __init__(self, tree: Tree, definition: str, functions: Mapping[str, int]) -> None:
+        self.tree = tree
+        self.definition = definition
+        self.functions = functions
+        self.scope: list[tuple[str, int]] = [("$", DOLLAR)]
+        self.slots = FIRST_VARIABLE
+        self.maybe = 0  # inside arguments that `and` and `or` may skip
+        self.unsure: set[int] = set()  # slots that may be read before they are written
+
+    def place(self, node: Shown) -> Place:
+        return Place(self.tree.name, self.tree.text, self.definition, node)
+
+    def declare(self, name: str) -> int:
+        slot = self.slots
+        self.slots += 1
+        self.scope.append((name, slot))
+        if self.maybe:
+            self.unsure.add(slot)
+        return slot
+
+    def slot_of(self, name: str) -> int | None:
+        return next((slot for known, slot in reversed(self.scope) if known == name), None)
+
+    def pipeline(self, pipe: Pipe, *, raw: bool = False) -> Expr:
+        """The value of a pipeline; with `raw`, nil may come as None instead of MISSING where no one can tell."""
+        expr: Expr | None = None
+        last = self.place(pipe)
+        for command in pipe.commands:
+            expr = self.command(command, expr, last)
+            last = expr.last
+        assert expr is not None  # the parser refuses empty pipelines
+        run = expr.run if raw and not pipe.decl else dug(expr.run)
+        for variable in pipe.decl:
+            run = self.store(run, variable, last, assigns=pipe.assigns)
+        return Expr(run, last)
+
+    def store(self, run: Run, variable: Variable, last: Place, *, assigns: bool) -> Run:
+        slot = self.slot_of(variable.name) if assigns else self.declare(variable.name)
+        if slot is None:
+            return _fails(run, last, f"undefined variable: {variable.name}")
+
+        def keep(frame: Frame, dot: Value) -> Value:
+            value = frame[slot] = run(frame, dot)
+            return value
+
+        return keep
+
+    def command(self, command: Command, final: Expr | None, last: Place) -> Expr:
+        first = command.args[0]
+        given = command.args[1:]
+        place = self.place(first)
+        match first:
+            case Identifier():
+                return self.function(first, given, final, self.place(command))
+            case Field() | Chain():
+                return self.fields(first, given, final)
+            case Variable() if first.fields:
+                return self.fields(first, given, final)
+            case Pipe():
+                place = last
+        if given or final:
+            reason = f"can't give argument to non-function {first}"
+            return Expr(_fails(final.run if final else None, place, reason), place)
+        if isinstance(first, Nil):
+            return Expr(_fails(None, place, "nil is not a command"), place)
+        return self.operand(first)
+
+    def operand(self, node: Operand) -> Expr:
+        """A term where it takes no arguments: an argument itself, or alone in its command."""
+        place = self.place(node)
+        match node:
+            case Dot():
+                return Expr(_dot, place)
+            case Nil():
+                return Expr(_constant(MISSING), place)
+            case Bool():
+                return Expr(_constant(node.value), place)
+            case String():
+                return Expr(_constant(node.text), place)
+            case Number():
+                if node.constant.value is None:
+                    return Expr(_fails(None, place, f"{node} overflows int"), place)
+                return Expr(_constant(node.constant.value), place)
+            case Pipe():
+                return self.pipeline(node)
+            case Identifier():
+                return self.function(node, (), None, place)
+            case Variable() if not node.fields:
+                return Expr(self.variable(node, place), place)
+        return self.fields(node, (), None)
+
+    def variable(self, node: Variable, place: Place) -> Run:
+        slot = self.slot_of(node.name)
+        if slot is None:
+            return _fails(None, place, f"undefined variable: {node.name}")
+        if slot not in self.unsure:
+            return lambda frame, dot: frame[slot]
+
+        def read(frame: Frame, dot: Value) -> Value:
+            value = frame[slot]
+            if value is UNSET:
+                raise place.error(f"undefined variable: {node.name}")
+            return value
+
+        return read
+
+    def fields(self, node: Field | Chain | Variable, given: tuple[Operand, ...], final: Expr | None) -> Expr:
+        place = self.place(node)
+        names = node.names if isinstance(node, Field) else node.fields
+        base: Run | None = None
+        slot: int | None = None
+        if isinstance(node, Chain):
+            if isinstance(node.node, Nil):
+                return Expr(_fails(None, place, f"indirection through explicit nil in {node}"), place)
+            inner = self.operand(node.node)
+            base = inner.run
+        elif isinstance(node, Variable):
+            slot = self.slot_of(node.name)
+            if slot is None or slot in self.unsure:
+                base, slot = self.variable(node, place), None
+        if not given and final is None:
+            return Expr(compile_fields(names, base, slot, place), place)
+        if len(names) > 1:
+            base = compile_fields(names[:-1], base, slot, place)
+        elif base is None:
+            base = _dot if slot is None else self.variable(Variable(node.pos, self.name_in(slot)), place)
+        arguments = Arguments(names[-1], [self.operand(arg) for arg in given], final, place, place)
+        last = arguments.given[-1].last if arguments.given else place
+        return Expr(compile_method(base, arguments), last)
+
+    def name_in(self, slot: int) -> str:
+        return next(name for name, known in reversed(self.scope) if known == slot)
+
+    def function(self, node: Identifier, given: tuple[Operand, ...], final: Expr | None, command: Place) -> Expr:
+        start = self.place(node)
+        number = self.functions.get(node.name)
+        if number is None and node.name in SHORT_CIRCUIT:
+            return self.short_circuit(node.name, given, final, start)
+        args = [self.operand(arg) for arg in given]
+        last = args[-1].last if args else start
+        if number is None:
+            arguments = Arguments(node.name, args, final, start, command)
+            callee = str(given[0]) if given else str(final.last.node) if final else ""
+            return Expr(compile_builtin(BUILTINS[node.name], arguments, callee), last)
+        arguments = Arguments(node.name, args, final, start, command)
+
+        def run(frame: Frame, dot: Value) -> Value:
+            target = frame[STATE].functions[number]
+            if target is None:
+                raise start.error(f'"{node.name}" is not a defined function')
+            return arguments.call(target, frame, dot)
+
+        return Expr(run, last)
+
+    def short_circuit(self, name: str, given: tuple[Operand, ...], final: Expr | None, start: Place) -> Expr:
+        """`and` and `or`: the first argument that decides, or the last."""
+        first = [self.operand(given[0])] if given else []
+        self.maybe += 1
+        runs = tuple(expr.run for expr in (*first, *(self.operand(arg) for arg in given[1:])))
+        self.maybe -= 1
+        if not runs and final is None:
+            return Expr(_fails(None, start, f"wrong number of args for {name}: want at least 1 got 0"), start)
+        decides = name == "or"
+        piped = final.run if final else None
+
+        def run(frame: Frame, dot: Value) -> Value:
+            through = piped(frame, dot) if piped else MISSING
+            value: Value = MISSING
+            for one in runs:
+                value = one(frame, dot)
+                if is_true(value) is decides:
+                    return value
+            return through if piped else value
+
+        return Expr(run, start)
+
+
+def _dot(frame: Frame, dot: Value) -> Value:
+    return dot
+
+
+def _constant(value: Value) -> Run:
+    return lambda frame, dot: value
+
+
+def _fails(before: Run | None, place: Place, reason: str) -> Run:
+    """An expression that Go refuses only when it is executed, after what stands before it."""
+
+    def fail(frame: Frame, dot: Value) -> Value:
+        if before is not None:
+            before(frame, dot)
+        raise place.error(reason)
+
+    return fail
