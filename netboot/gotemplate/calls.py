@@ -37,7 +37,7 @@ _UNEXPECTED = (TypeError, ValueError, LookupError, ArithmeticError, AttributeErr
 class Arguments:
     """The arguments that a template gives in one place; `final` is the value that comes through the pipeline."""
 
-    __slots__ = ("final", "given", "name", "nodes", "place", "start")
+    __slots__ = ("final", "given", "name", "place", "start")
 
     def __init__(self, name: str, given: Sequence[Expr], final: Expr | None, start: Place, place: Place) -> None:
         self.name = name
@@ -45,14 +45,13 @@ class Arguments:
         self.final = final
         self.start = start  # the function's name
         self.place = place  # the whole command
-        self.nodes = tuple(expr.last.node for expr in given)
 
     def __len__(self) -> int:
         return len(self.given) + (self.final is not None)
 
-    def call(self, target: Function, frame: Frame, dot: Value) -> Value:
+    def call(self, target: Function, frame: Frame, dot: Value, final: Value) -> Value:
+        """Call with all arguments; `final` is evaluated already, since it comes first."""
         signature: Signature | None = getattr(target, "go_signature", None)
-        final = self.final.run(frame, dot) if self.final else MISSING
         if signature is None:
             values = [expr.run(frame, dot) for expr in self.given]
             if self.final:
@@ -61,10 +60,10 @@ class Arguments:
         self.count(signature)
         kinds = (*signature.params, *(signature.variadic or "any",) * len(self))
         values = [
-            check(expr.run(frame, dot), kind, expr.last, expr.last.node) for expr, kind in zip(self.given, kinds, strict=False)
+            check(expr.run(frame, dot), kind, expr.last, expr.literal) for expr, kind in zip(self.given, kinds, strict=False)
         ]
         if self.final:
-            last = self.given[-1].last if self.given else self.final.last
+            last = self.given[-1].last if self.given else self.start
             values.append(check(MISSING if final is None else final, kinds[len(self.given)], last, None))
         return self.invoke(target, values, frame[0].limits)
 
@@ -87,6 +86,41 @@ class Arguments:
                 raise self.start.error(f"wrong number of args for {self.name}: {reason}") from None
             raise self.place.error(f"error calling {self.name}: {exc or type(exc).__name__}") from exc
         return bounded(result, limits, self.place)
+
+
+def call_value(arguments: Arguments, callee: str, target: Value, values: list[Value], limits: Limits) -> Value:
+    """`call .F x`: a function that is a value; `callee` is how the template names it."""
+    problem = None
+    if target is None or target is MISSING:
+        problem = "call of nil"
+    elif shape_of(target) is not Shape.FUNC or not callable(target):
+        problem = f"non-function {callee} of type {type_name(target)}"
+    else:
+        signature: Signature | None = getattr(target, "go_signature", None)
+        if signature is not None:
+            problem = _unfit(signature, callee, values)
+        if problem is None:
+            given = [text_of(value) or value if shape_of(value) is Shape.TEXT else value for value in values]
+            return arguments.invoke(target, [None if value is MISSING else value for value in given], limits)
+    raise arguments.place.error(f"error calling call: {problem}")
+
+
+def _unfit(signature: Signature, callee: str, values: Sequence[Value]) -> str | None:
+    """Why the values do not fit the parameters."""
+    fixed = len(signature.params)
+    if len(values) < fixed or (signature.variadic is None and len(values) > fixed):
+        least = "at least " if signature.variadic is not None else ""
+        return f"wrong number of args for {callee}: got {len(values)} want {least}{fixed}"
+    kinds = (*signature.params, *(signature.variadic or "any",) * len(values))
+    for number, (value, kind) in enumerate(zip(values, kinds, strict=False)):
+        shape = shape_of(value)
+        if kind == "any" or shape is _SHAPES[kind] or (kind == "string" and shape is Shape.TEXT):
+            continue
+        if shape not in (Shape.MISSING, Shape.NIL):
+            return f"arg {number}: value has type {type_name(value)}; should be {_GO_TYPES[kind]}"
+        if kind not in _NILABLE:
+            return f"arg {number}: value is nil; should be of type {_GO_TYPES[kind]}"
+    return None
 
 
 def bounded(result: Value, limits: Limits, place: Place) -> Value:

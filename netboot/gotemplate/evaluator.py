@@ -77,7 +77,7 @@ class _Compiler(ExpressionCompiler):
 
     def shown(self, node: Action, prefix: str) -> Step:
         """An action that prints, with the text before it: nearly all of a template."""
-        run, _ = self.pipeline(node.pipe, raw=True)
+        run = self.pipeline(node.pipe, raw=True).run
         place = self.place(node)
 
         def write_value(frame: Frame, dot: Value) -> None:
@@ -89,7 +89,7 @@ class _Compiler(ExpressionCompiler):
         return write_value
 
     def declaration(self, node: Action) -> Step:
-        run, _ = self.pipeline(node.pipe)
+        run = self.pipeline(node.pipe).run
 
         def declare(frame: Frame, dot: Value) -> None:
             run(frame, dot)
@@ -155,7 +155,7 @@ Loop: TypeAlias = Callable[[Frame, Iterator[tuple[Value, Value]]], None]
 
 
 def _range(expr: Expr, loop: Loop, otherwise: Step | None, pipe: Pipe) -> Step:
-    run, place = expr
+    run, place = expr.run, expr.last
 
     def iterate(frame: Frame, dot: Value) -> None:
         value = run(frame, dot)
@@ -220,7 +220,7 @@ def _stoppable(step: Step, body: Body) -> Step:
         try:
             step(frame, dot)
         except ContinueLoop:
-            pass
+            return
 
     return once
 

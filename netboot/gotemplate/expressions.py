@@ -103,15 +103,15 @@ class ExpressionCompiler:
             case Dot():
                 return Expr(_dot, place)
             case Nil():
-                return Expr(_constant(MISSING), place)
+                return Expr(_constant(MISSING), place, node)
             case Bool():
-                return Expr(_constant(node.value), place)
+                return Expr(_constant(node.value), place, node)
             case String():
-                return Expr(_constant(node.text), place)
+                return Expr(_constant(node.text), place, node)
             case Number():
                 if node.constant.value is None:
-                    return Expr(_fails(None, place, f"{node} overflows int"), place)
-                return Expr(_constant(node.constant.value), place)
+                    return Expr(_fails(None, place, f"{node} overflows int"), place, node)
+                return Expr(_constant(node.constant.value), place, node)
             case Pipe():
                 return self.pipeline(node)
             case Identifier():
@@ -125,7 +125,7 @@ class ExpressionCompiler:
         if slot is None:
             return _fails(None, place, f"undefined variable: {node.name}")
         if slot not in self.unsure:
-            return lambda frame, dot: frame[slot]
+            return _variable(slot)
 
         def read(frame: Frame, dot: Value) -> Value:
             value = frame[slot]
@@ -144,23 +144,21 @@ class ExpressionCompiler:
             if isinstance(node.node, Nil):
                 return Expr(_fails(None, place, f"indirection through explicit nil in {node}"), place)
             inner = self.operand(node.node)
-            base = inner.run
+            base, place = inner.run, inner.last  # Go looks at the chain as a whole only when a method of it fails
         elif isinstance(node, Variable):
             slot = self.slot_of(node.name)
             if slot is None or slot in self.unsure:
                 base, slot = self.variable(node, place), None
+        whole = self.place(node)
         if not given and final is None:
-            return Expr(compile_fields(names, base, slot, place), place)
+            return Expr(compile_fields([Arguments(name, (), None, place, whole) for name in names], base, slot), place)
         if len(names) > 1:
-            base = compile_fields(names[:-1], base, slot, place)
+            base = compile_fields([Arguments(name, (), None, place, whole) for name in names[:-1]], base, slot)
         elif base is None:
-            base = _dot if slot is None else self.variable(Variable(node.pos, self.name_in(slot)), place)
-        arguments = Arguments(names[-1], [self.operand(arg) for arg in given], final, place, place)
+            base = _dot if slot is None else _variable(slot)
+        arguments = Arguments(names[-1], [self.operand(arg) for arg in given], final, place, whole)
         last = arguments.given[-1].last if arguments.given else place
         return Expr(compile_method(base, arguments), last)
-
-    def name_in(self, slot: int) -> str:
-        return next(name for name, known in reversed(self.scope) if known == slot)
 
     def function(self, node: Identifier, given: tuple[Operand, ...], final: Expr | None, command: Place) -> Expr:
         start = self.place(node)
@@ -179,7 +177,7 @@ class ExpressionCompiler:
             target = frame[STATE].functions[number]
             if target is None:
                 raise start.error(f'"{node.name}" is not a defined function')
-            return arguments.call(target, frame, dot)
+            return arguments.call(target, frame, dot, final.run(frame, dot) if final else MISSING)
 
         return Expr(run, last)
 
@@ -208,6 +206,10 @@ class ExpressionCompiler:
 
 def _dot(frame: Frame, dot: Value) -> Value:
     return dot
+
+
+def _variable(slot: int) -> Run:
+    return lambda frame, dot: frame[slot]
 
 
 def _constant(value: Value) -> Run:

@@ -5,15 +5,14 @@ from typing import cast
 
 from netboot.gotemplate.calls import Arguments
 from netboot.gotemplate.errors import ExecError
-from netboot.gotemplate.frames import Frame, Place, Run
+from netboot.gotemplate.frames import Frame, Run
 from netboot.gotemplate.values import MISSING, Record, Shape, Value, shape_of, type_name
 
 
-def compile_fields(names: Sequence[str], base: Run | None, slot: int | None, place: Place) -> Run:
+def compile_fields(accesses: Sequence[Arguments], base: Run | None, slot: int | None) -> Run:
     """The closure of `base.A.B`; base None is the variable in `slot`, or else the dot, which need no call of their own."""
-    accesses = tuple(Arguments(name, (), None, place, place) for name in names)
     if len(accesses) > 1:
-        return _chain(accesses, base, slot)
+        return _chain(tuple(accesses), base, slot)
     access = accesses[0]
     name = access.name
     if base is not None:
@@ -51,7 +50,7 @@ def field(receiver: Value, access: Arguments, frame: Frame, holder: Value = MISS
         record = cast(Record, receiver)
         method = record.go_method(access.name)
         if method is not None:
-            return access.call(method, frame, None)
+            return access.call(method, frame, None, MISSING)
         value = record.go_field(access.name)
         if value is not MISSING:
             return value
@@ -65,17 +64,18 @@ def field(receiver: Value, access: Arguments, frame: Frame, holder: Value = MISS
 def _no_field(receiver: Value, access: Arguments, holder: Value) -> ExecError:
     shape = shape_of(receiver)
     if shape in (Shape.NIL, Shape.POINTER):
-        return access.place.error(f"nil pointer evaluating {type_name(receiver)}.{access.name}")
+        return access.start.error(f"nil pointer evaluating {type_name(receiver)}.{access.name}")
     held_as = getattr(holder, "element", "interface {}") if shape_of(holder) is Shape.MAP else None
     named = "interface {}" if held_as == "interface {}" else type_name(receiver)
-    return access.place.error(f"can't evaluate field {access.name} in type {named}")
+    return access.start.error(f"can't evaluate field {access.name} in type {named}")
 
 
 def compile_method(receiver: Run, arguments: Arguments) -> Run:
     """`receiver.Method argument...`: only a method takes arguments."""
-    name, place = arguments.name, arguments.place
+    name, place, final = arguments.name, arguments.start, arguments.final
 
     def call_method(frame: Frame, dot: Value) -> Value:
+        through = final.run(frame, dot) if final else MISSING
         value = receiver(frame, dot)
         shape = shape_of(value)
         if shape is Shape.MISSING:
@@ -84,7 +84,7 @@ def compile_method(receiver: Run, arguments: Arguments) -> Run:
             record = cast(Record, value)
             method = record.go_method(name)
             if method is not None:
-                return arguments.call(method, frame, dot)
+                return arguments.call(method, frame, dot, through)
             if record.go_field(name) is not MISSING:
                 raise place.error(f"{name} has arguments but cannot be invoked as function")
         if shape is Shape.MAP:

@@ -73,10 +73,11 @@ class Place(NamedTuple):
 
 
 class Expr(NamedTuple):
-    """A compiled expression; `last` is what it looks at last, which errors that follow name."""
+    """A compiled expression; `last` is what it looks at last, which errors that follow name; `literal` is set for constants."""
 
     run: Run
     last: Place
+    literal: Shown | None = None
 
 
 def charge(state: State, place: Place, steps: int) -> None:

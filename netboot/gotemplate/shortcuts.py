@@ -1,10 +1,12 @@
 """Calls of the built-in functions as closures; the common numbers of arguments need no list."""
 
+from collections.abc import Callable
+
 from netboot.gotemplate.builtins import CALL, Builtin
-from netboot.gotemplate.calls import Arguments, bounded, check
+from netboot.gotemplate.calls import Arguments, bounded, call_value, check
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
 from netboot.gotemplate.frames import STATE, Frame, Run
-from netboot.gotemplate.values import MISSING, Shape, Value, shape_of, type_name
+from netboot.gotemplate.values import MISSING, Value
 
 
 def compile_builtin(builtin: Builtin, arguments: Arguments, callee: str) -> Run:
@@ -14,12 +16,9 @@ def compile_builtin(builtin: Builtin, arguments: Arguments, callee: str) -> Run:
         return _miscounted(builtin, arguments)
     if builtin is CALL:
         return _compile_call(arguments, callee)
-    runs = [expr.run for expr in arguments.given]
-    if arguments.final is not None:
-        runs.append(arguments.final.run)
     if builtin.takes_limits:
-        return _with_limits(builtin, arguments, runs)
-    return _plain(builtin, arguments, runs)
+        return _with_limits(builtin, arguments)
+    return _plain(builtin, arguments)
 
 
 def _miscounted(builtin: Builtin, arguments: Arguments) -> Run:
@@ -35,8 +34,23 @@ def _miscounted(builtin: Builtin, arguments: Arguments) -> Run:
     return fail
 
 
-def _plain(builtin: Builtin, arguments: Arguments, runs: list[Run]) -> Run:
+def _values(arguments: Arguments) -> Callable[[Frame, Value], list[Value]]:
+    """All arguments; what comes through the pipeline is evaluated first and stands last."""
+    runs = tuple(expr.run for expr in arguments.given)
+    if arguments.final is None:
+        return lambda frame, dot: [run(frame, dot) for run in runs]
+    final = arguments.final.run
+
+    def with_final(frame: Frame, dot: Value) -> list[Value]:
+        last = final(frame, dot)
+        return [*[run(frame, dot) for run in runs], last]
+
+    return with_final
+
+
+def _plain(builtin: Builtin, arguments: Arguments) -> Run:
     target, name, place = builtin.run, arguments.name, arguments.place
+    runs = [expr.run for expr in (*arguments.given, arguments.final) if expr is not None]
     if len(runs) == 1:
         only = runs[0]
 
@@ -50,10 +64,10 @@ def _plain(builtin: Builtin, arguments: Arguments, runs: list[Run]) -> Run:
         return one
     if len(runs) == 2:
         return _two(builtin, arguments, runs[0], runs[1])
-    every = tuple(runs)
+    evaluate = _values(arguments)
 
     def several(frame: Frame, dot: Value) -> Value:
-        values = [run(frame, dot) for run in every]
+        values = evaluate(frame, dot)
         try:
             return target(*values)
         except FunctionError as exc:
@@ -65,9 +79,14 @@ def _plain(builtin: Builtin, arguments: Arguments, runs: list[Run]) -> Run:
 def _two(builtin: Builtin, arguments: Arguments, left: Run, right: Run) -> Run:
     target, name, place = builtin.run, arguments.name, arguments.place
     equal = {"eq": True, "ne": False}.get(name)
+    swapped = arguments.final is not None
 
     def two(frame: Frame, dot: Value) -> Value:
-        first, second = left(frame, dot), right(frame, dot)
+        if swapped:
+            second = right(frame, dot)
+            first = left(frame, dot)
+        else:
+            first, second = left(frame, dot), right(frame, dot)
         if equal is not None and type(first) is str and type(second) is str:
             return (first == second) is equal
         try:
@@ -78,41 +97,30 @@ def _two(builtin: Builtin, arguments: Arguments, left: Run, right: Run) -> Run:
     return two
 
 
-def _with_limits(builtin: Builtin, arguments: Arguments, runs: list[Run]) -> Run:
+def _with_limits(builtin: Builtin, arguments: Arguments) -> Run:
     target, name, place = builtin.run, arguments.name, arguments.place
-    every = tuple(runs)
+    evaluate = _values(arguments)
+    text_at = arguments.given[0].last if arguments.given else arguments.start
+    literal = arguments.given[0].literal if arguments.given else None
 
     def run(frame: Frame, dot: Value) -> Value:
         limits = frame[STATE].limits
-        values = [None if (value := one(frame, dot)) is MISSING else value for one in every]
+        values = evaluate(frame, dot)
         if builtin.first_is_text and type(values[0]) is not str:
-            values[0] = _text(arguments, frame, dot)
+            values[0] = check(values[0], "string", text_at, literal)
         try:
-            return bounded(target(limits, *values), limits, place)
+            return bounded(target(limits, *[None if value is MISSING else value for value in values]), limits, place)
         except (FunctionError, LimitExceeded) as exc:
             raise place.error(f"error calling {name}: {exc}") from exc
 
     return run
 
 
-def _text(arguments: Arguments, frame: Frame, dot: Value) -> Value:
-    """The first argument of printf, which must be a string."""
-    expr = arguments.given[0] if arguments.given else arguments.final
-    assert expr is not None
-    return check(expr.run(frame, dot), "string", expr.last, expr.last.node if arguments.given else None)
-
-
 def _compile_call(arguments: Arguments, callee: str) -> Run:
-    first, *rest = [*arguments.given, *([arguments.final] if arguments.final else [])]
-    place = arguments.place
-    inner = Arguments(callee, rest, None, arguments.start, place)
+    evaluate = _values(arguments)
 
     def run(frame: Frame, dot: Value) -> Value:
-        target = first.run(frame, dot)
-        if target is None or target is MISSING:
-            raise place.error("error calling call: call of nil")
-        if shape_of(target) is not Shape.FUNC or not callable(target):
-            raise place.error(f"error calling call: non-function {callee} of type {type_name(target)}")
-        return inner.call(target, frame, dot)
+        target, *values = evaluate(frame, dot)
+        return call_value(arguments, callee, target, values, frame[STATE].limits)
 
     return run
