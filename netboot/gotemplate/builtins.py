@@ -30,6 +30,11 @@ def negate(value: Value) -> bool:
     return not is_true(value)
 
 
+def _pointed(value: Value) -> str:
+    """The type of what a pointer points at."""
+    return type_name(value).lstrip("*")
+
+
 def length(value: Value) -> int:
     """`len`; of a text, in bytes."""
     text = text_of(value)
@@ -42,7 +47,7 @@ def length(value: Value) -> int:
             raise FunctionError("len of nil pointer")
         case Shape.MISSING:
             raise FunctionError("reflect: call of reflect.Value.Type on zero Value")
-    raise FunctionError(f"len of type {type_name(value)}")
+    raise FunctionError(f"len of type {_pointed(value)}")
 
 
 def _place(index: Value, length: int) -> int:
@@ -78,13 +83,13 @@ def _element(item: Value, at: Value) -> Value:
         if shape_of(at) in (Shape.NIL, Shape.MISSING):
             raise FunctionError("value is nil; should be of type string")
         if key is None:
-            if at in item:  # keys of other types come from YAML
+            if isinstance(at, int) and at in item:  # keys of other types come from YAML
                 return item[at]
             raise FunctionError(f"value has type {type_name(at)}; should be string")
         return item[key] if key in item else zero(item.element) if isinstance(item, GoMap) else None
     if shape_of(item) in (Shape.NIL, Shape.MISSING, Shape.POINTER):
         raise FunctionError("index of nil pointer")
-    raise FunctionError(f"can't index item of type {type_name(item)}")
+    raise FunctionError(f"can't index item of type {_pointed(item)}")
 
 
 def _within(place: int, length: int, what: str) -> int:
@@ -105,7 +110,7 @@ def cut(item: Value, *indexes: Value) -> Value:
     if text is not None and len(indexes) == 3:
         raise FunctionError("cannot 3-index slice a string")
     if text is None and not isinstance(item, list | tuple):
-        raise FunctionError(f"can't slice item of type {type_name(item)}")
+        raise FunctionError(f"can't slice item of type {_pointed(item)}")
     whole: bytes | list[Value] = to_bytes(text) if text is not None else list(item)  # type: ignore[call-overload]
     bounds = [0, len(whole), len(whole)]
     for number, at in enumerate(indexes):

@@ -3,8 +3,10 @@
 from typing import Final
 
 from netboot.gotemplate.errors import FunctionError
+from netboot.gotemplate.limits import DEFAULT_LIMITS
 from netboot.gotemplate.printing import plain
 from netboot.gotemplate.values import Shape, Value, shape_of, text_of, type_name
+from netboot.gotemplate.verbs import Flags, Verbs
 
 # Basic kinds; all texts are one kind. What is in no row has no kind, like nil, lists and structs.
 _KINDS: Final = {
@@ -15,6 +17,11 @@ _KINDS: Final = {
     Shape.TEXT: "string",
 }
 _NOTHING: Final = (Shape.NIL, Shape.MISSING)
+
+
+def _as_text(value: Value) -> str:
+    """`%s`, as Go shows the value in a refusal."""
+    return Verbs(Flags(), DEFAULT_LIMITS.output).text(value, "s")
 
 
 def _basic(value: Value) -> Value:
@@ -40,11 +47,12 @@ def _equal(first: Value, second: Value) -> bool:
         return _basic(first) == _basic(second)
     nothing = (*_NOTHING, Shape.POINTER)
     if shape is not other and not (shape in _NOTHING or other in _NOTHING) and Shape.POINTER not in (shape, other):
-        raise FunctionError(f"non-comparable types {plain(first)}: {type_name(first)}, {type_name(second)}: {plain(second)}")
+        shown = f"{_as_text(first)}: {type_name(first)}, {type_name(second)}: {plain(second)}"
+        raise FunctionError(f"non-comparable types {shown}")
     if shape in nothing or other in nothing:
         return shape in nothing and other in nothing
     if other in (Shape.SLICE, Shape.MAP, Shape.FUNC):
-        raise FunctionError(f"non-comparable type {plain(second)}: {type_name(second)}")
+        raise FunctionError(f"non-comparable type {_as_text(second)}: {type_name(second)}")
     return first is second or first == second
 
 

@@ -1,6 +1,6 @@
 """Statements to closures: text, actions, if, with, range and template."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeAlias
 
 from netboot.gotemplate.errors import LimitExceeded
@@ -26,19 +26,22 @@ Definition: TypeAlias = tuple[Step, list[object]]  # what it does, and the varia
 Definitions: TypeAlias = dict[str, Definition]
 
 
-def compile_tree(tree: Tree, functions: Mapping[str, int]) -> Definitions:
-    """The closures of every definition of a text; `functions` numbers those that come with an execution."""
+def compile_tree(tree: Tree, functions: Collection[str]) -> tuple[Definitions, tuple[str, ...]]:
+    """The closures of every definition of a text, and those of `functions` that they call, by the numbers they call them by."""
     definitions: Definitions = {}
+    used: dict[str, int] = {}
     for name, body in tree.bodies.items():
-        compiler = _Compiler(tree, name, functions, definitions)
+        compiler = _Compiler(tree, name, functions, used, definitions)
         step = compiler.body(body)
         definitions[name] = (step, [UNSET] * (compiler.slots - FIRST_VARIABLE))
-    return definitions
+    return definitions, tuple(used)
 
 
 class _Compiler(ExpressionCompiler):
-    def __init__(self, tree: Tree, name: str, functions: Mapping[str, int], definitions: Definitions) -> None:
-        super().__init__(tree, name, functions)
+    def __init__(
+        self, tree: Tree, name: str, functions: Collection[str], used: dict[str, int], definitions: Definitions
+    ) -> None:
+        super().__init__(tree, name, functions, used)
         self.definitions = definitions
 
     def body(self, body: Body) -> Step:

@@ -1,6 +1,6 @@
 """Expressions to closures: operands, commands and pipelines, with the variables of a definition as slots of its frame."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from netboot.gotemplate.builtins import BUILTINS, SHORT_CIRCUIT
 from netboot.gotemplate.calls import Arguments
@@ -27,12 +27,13 @@ from netboot.gotemplate.values import MISSING, Value, is_true
 
 
 class ExpressionCompiler:
-    """Compiles the expressions of one definition; `functions` numbers the functions that come with an execution."""
+    """Compiles the expressions of one definition; `used` numbers those of `functions` that it calls."""
 
-    def __init__(self, tree: Tree, definition: str, functions: Mapping[str, int]) -> None:
+    def __init__(self, tree: Tree, definition: str, functions: Collection[str], used: dict[str, int]) -> None:
         self.tree = tree
         self.definition = definition
         self.functions = functions
+        self.used = used
         self.scope: list[tuple[str, int]] = [("$", DOLLAR)]
         self.slots = FIRST_VARIABLE
         self.maybe = 0  # inside arguments that `and` and `or` may skip
@@ -57,7 +58,8 @@ class ExpressionCompiler:
         expr: Expr | None = None
         last = self.place(pipe)
         for command in pipe.commands:
-            expr = self.command(command, expr, last)
+            piped = expr and expr._replace(run=dug(expr.run))
+            expr = self.command(command, piped, last)
             last = expr.last
         assert expr is not None  # the parser refuses empty pipelines
         run = expr.run if raw and not pipe.decl else dug(expr.run)
@@ -162,7 +164,7 @@ class ExpressionCompiler:
 
     def function(self, node: Identifier, given: tuple[Operand, ...], final: Expr | None, command: Place) -> Expr:
         start = self.place(node)
-        number = self.functions.get(node.name)
+        number = self.used.setdefault(node.name, len(self.used)) if node.name in self.functions else None
         if number is None and node.name in SHORT_CIRCUIT:
             return self.short_circuit(node.name, given, final, start)
         args = [self.operand(arg) for arg in given]
@@ -185,7 +187,9 @@ class ExpressionCompiler:
         """`and` and `or`: the first argument that decides, or the last."""
         first = [self.operand(given[0])] if given else []
         self.maybe += 1
-        runs = tuple(expr.run for expr in (*first, *(self.operand(arg) for arg in given[1:])))
+        args = [*first, *(self.operand(arg) for arg in given[1:])]
+        runs = tuple(expr.run for expr in args)
+        last = args[-1].last if args else start
         self.maybe -= 1
         if not runs and final is None:
             return Expr(_fails(None, start, f"wrong number of args for {name}: want at least 1 got 0"), start)
@@ -201,7 +205,7 @@ class ExpressionCompiler:
                     return value
             return through if piped else value
 
-        return Expr(run, start)
+        return Expr(run, last)
 
 
 def _dot(frame: Frame, dot: Value) -> Value:

@@ -27,8 +27,7 @@ class Template:
         hides it. Raises ParseError.
         """
         tree = parse(name, text, functions={*functions, *BUILTIN_NAMES})
-        names = tuple(sorted(functions))
-        return cls(name, compile_tree(tree, {name: number for number, name in enumerate(names)}), names)
+        return cls(name, *compile_tree(tree, frozenset(functions)))
 
     def execute(self, data: Value, functions: Mapping[str, Function] | None = None, *, limits: Limits = DEFAULT_LIMITS) -> str:
         """The text that the template makes of `data`.

@@ -50,7 +50,10 @@ class Verbs:
         if verb == "T":
             return self.pad(type_name(value)[: self.flags.precision])
         text = text_of(value)
-        if text is not None:
+        written: str | None
+        if verb == "w":  # only Errorf wraps errors
+            written = None
+        elif text is not None:
             written = self.string(text, verb)
         elif shape is Shape.BOOL:
             written = self.pad("true" if value else "false") if verb in "tv" else None

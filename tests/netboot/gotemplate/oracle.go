@@ -27,7 +27,10 @@ type Kernel struct {
 	Args    []string
 }
 
-func (k Kernel) Line() string { return strings.Join(k.Args, " ") }
+func (d *Dev) String() string { return "dev " + d.Name }
+
+func (k *Kernel) Line() string   { return strings.Join(k.Args, " ") }
+func (k *Kernel) String() string { return "kernel " + k.Version }
 
 type Node struct {
 	Id     string
@@ -35,7 +38,7 @@ type Node struct {
 	Load   float64
 	Up     bool
 	Tags   map[string]string
-	Devs   map[string]Dev
+	Devs   map[string]*Dev
 	Roles  []string
 	Kernel *Kernel
 	Any    any
@@ -57,9 +60,9 @@ func node(fields map[string]json.RawMessage) any {
 	n.Up, _ = value(fields["Up"]).(bool)
 	n.Tags, _ = value(fields["Tags"]).(map[string]string)
 	n.Roles, _ = value(fields["Roles"]).([]string)
-	n.Devs = map[string]Dev{}
+	n.Devs = map[string]*Dev{}
 	for i, name := range n.Roles {
-		n.Devs[name] = Dev{Name: name, Mtu: 1500 + i, On: i%2 == 0}
+		n.Devs[name] = &Dev{Name: name, Mtu: 1500 + i, On: i%2 == 0}
 	}
 	if version := text("Kernel"); version != "" {
 		n.Kernel = &Kernel{Version: version, Args: []string{"quiet", "a=b"}}
