@@ -6,8 +6,7 @@ from typing import Final
 
 from images.errors import Error
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
-from netboot.gotemplate.frames import Expr, Frame, Place
-from netboot.gotemplate.limits import Limits
+from netboot.gotemplate.frames import STATE, Expr, Frame, Place, State, bounded
 from netboot.gotemplate.nodes import Bool, Nil, Number, Shown, String
 from netboot.gotemplate.values import MISSING, Function, Shape, Signature, Value, shape_of, text_of, type_name
 
@@ -56,7 +55,7 @@ class Arguments:
             values = [expr.run(frame, dot) for expr in self.given]
             if self.final:
                 values.append(final)
-            return self.invoke(target, [None if value is MISSING else value for value in values], frame[0].limits)
+            return self.invoke(target, [None if value is MISSING else value for value in values], frame[STATE])
         self.count(signature)
         kinds = (*signature.params, *(signature.variadic or "any",) * len(self))
         values = [
@@ -65,7 +64,7 @@ class Arguments:
         if self.final:
             last = self.given[-1].last if self.given else self.start
             values.append(check(MISSING if final is None else final, kinds[len(self.given)], last, None))
-        return self.invoke(target, values, frame[0].limits)
+        return self.invoke(target, values, frame[STATE])
 
     def count(self, signature: Signature) -> None:
         fixed = len(signature.params)
@@ -74,7 +73,7 @@ class Arguments:
         if len(self) < fixed:
             raise self.start.error(f"wrong number of args for {self.name}: want at least {fixed} got {len(self.given)}")
 
-    def invoke(self, target: Function, values: Sequence[Value], limits: Limits) -> Value:
+    def invoke(self, target: Function, values: Sequence[Value], state: State) -> Value:
         try:
             result = target(*values)
         except (FunctionError, LimitExceeded) as exc:
@@ -85,10 +84,10 @@ class Arguments:
             if isinstance(exc, TypeError) and (reason := _miscounted(target, values)):
                 raise self.start.error(f"wrong number of args for {self.name}: {reason}") from None
             raise self.place.error(f"error calling {self.name}: {exc or type(exc).__name__}") from exc
-        return bounded(result, limits, self.place)
+        return bounded(result, state, self.place)
 
 
-def call_value(arguments: Arguments, callee: str, target: Value, values: list[Value], limits: Limits) -> Value:
+def call_value(arguments: Arguments, callee: str, target: Value, values: list[Value], state: State) -> Value:
     """`call .F x`: a function that is a value; `callee` is how the template names it."""
     problem = None
     if target is None or target is MISSING:
@@ -101,7 +100,7 @@ def call_value(arguments: Arguments, callee: str, target: Value, values: list[Va
             problem = _unfit(signature, callee, values)
         if problem is None:
             given = [text_of(value) or value if shape_of(value) is Shape.TEXT else value for value in values]
-            return arguments.invoke(target, [None if value is MISSING else value for value in given], limits)
+            return arguments.invoke(target, [None if value is MISSING else value for value in given], state)
     raise arguments.place.error(f"error calling call: {problem}")
 
 
@@ -121,16 +120,6 @@ def _unfit(signature: Signature, callee: str, values: Sequence[Value]) -> str | 
         if kind not in _NILABLE:
             return f"arg {number}: value is nil; should be of type {_GO_TYPES[kind]}"
     return None
-
-
-def bounded(result: Value, limits: Limits, place: Place) -> Value:
-    """A result, unless it is larger than the limits."""
-    if isinstance(result, str):
-        if len(result) > limits.output:
-            raise place.error(f"a function returned a text of more than {limits.output} characters")
-    elif isinstance(result, list | tuple | dict) and len(result) > limits.items:
-        raise place.error(f"a function returned more than {limits.items} items")
-    return result
 
 
 def _miscounted(target: Function, values: Sequence[Value]) -> str | None:

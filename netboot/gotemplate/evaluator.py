@@ -100,10 +100,10 @@ class _Compiler(ExpressionCompiler):
         return declare
 
     def branches(self, node: Branches) -> Step:
-        known = len(self.scope)
+        known = self.variables.mark()
         compiled = tuple((self.pipeline(pipe, raw=not node.moves_dot).run, self.body(body)) for pipe, body in node.branches)
         otherwise = self.body(node.otherwise) if node.otherwise else None
-        del self.scope[known:]
+        self.variables.forget(known)
         moves_dot = node.moves_dot
 
         def choose(frame: Frame, dot: Value) -> None:
@@ -138,19 +138,20 @@ class _Compiler(ExpressionCompiler):
         return call_template
 
     def range(self, node: Range) -> Step:
-        known = len(self.scope)
+        known = self.variables.mark()
         expr = self.pipeline(node.pipe)
         slots = self.loop_slots(node.pipe)
+        outside = self.variables.mark()
         body = _stoppable(self.body(node.body), node.body)
-        del self.scope[known + len(node.pipe.decl) * (not node.pipe.assigns) :]
+        self.variables.forget(outside)
         otherwise = self.body(node.otherwise) if node.otherwise else None
-        del self.scope[known:]
+        self.variables.forget(known)
         loop = _loop(body, slots, expr.last)
         return _range(expr, loop, otherwise, node.pipe)
 
     def loop_slots(self, pipe: Pipe) -> tuple[int | None, int | None]:
         """The slots of index and element."""
-        found = [self.slot_of(variable.name) for variable in pipe.decl]
+        found = [self.variables.slot(variable.name) for variable in pipe.decl]
         return (None, found[0]) if len(found) == 1 else (found[0], found[1]) if found else (None, None)
 
 

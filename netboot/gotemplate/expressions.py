@@ -24,6 +24,7 @@ from netboot.gotemplate.nodes import (
 )  # fmt: skip
 from netboot.gotemplate.shortcuts import compile_builtin
 from netboot.gotemplate.values import MISSING, Value, is_true
+from netboot.gotemplate.variables import Variables
 
 
 class ExpressionCompiler:
@@ -34,7 +35,7 @@ class ExpressionCompiler:
         self.definition = definition
         self.functions = functions
         self.used = used
-        self.scope: list[tuple[str, int]] = [("$", DOLLAR)]
+        self.variables = Variables(DOLLAR)
         self.slots = FIRST_VARIABLE
         self.maybe = 0  # inside arguments that `and` and `or` may skip
         self.unsure: set[int] = set()  # slots that may be read before they are written
@@ -45,13 +46,10 @@ class ExpressionCompiler:
     def declare(self, name: str) -> int:
         slot = self.slots
         self.slots += 1
-        self.scope.append((name, slot))
+        self.variables.declare(name, slot)
         if self.maybe:
             self.unsure.add(slot)
         return slot
-
-    def slot_of(self, name: str) -> int | None:
-        return next((slot for known, slot in reversed(self.scope) if known == name), None)
 
     def pipeline(self, pipe: Pipe, *, raw: bool = False) -> Expr:
         """The value of a pipeline; with `raw`, nil may come as None instead of MISSING where no one can tell."""
@@ -68,7 +66,7 @@ class ExpressionCompiler:
         return Expr(run, last)
 
     def store(self, run: Run, variable: Variable, last: Place, *, assigns: bool) -> Run:
-        slot = self.slot_of(variable.name) if assigns else self.declare(variable.name)
+        slot = self.variables.slot(variable.name) if assigns else self.declare(variable.name)
         if slot is None:
             return _fails(run, last, f"undefined variable: {variable.name}")
 
@@ -123,7 +121,7 @@ class ExpressionCompiler:
         return self.fields(node, (), None)
 
     def variable(self, node: Variable, place: Place) -> Run:
-        slot = self.slot_of(node.name)
+        slot = self.variables.slot(node.name)
         if slot is None:
             return _fails(None, place, f"undefined variable: {node.name}")
         if slot not in self.unsure:
@@ -148,7 +146,7 @@ class ExpressionCompiler:
             inner = self.operand(node.node)
             base, place = inner.run, inner.last  # Go looks at the chain as a whole only when a method of it fails
         elif isinstance(node, Variable):
-            slot = self.slot_of(node.name)
+            slot = self.variables.slot(node.name)
             if slot is None or slot in self.unsure:
                 base, slot = self.variable(node, place), None
         whole = self.place(node)

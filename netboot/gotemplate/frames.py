@@ -41,13 +41,14 @@ class ContinueLoop(Exception):
 class State:
     """One execution: the functions by number, what is written, and what is left of its limits."""
 
-    __slots__ = ("depth", "functions", "limits", "output", "steps")
+    __slots__ = ("depth", "functions", "limits", "made", "output", "steps")
 
     def __init__(self, functions: list[Function | None], limits: Limits) -> None:
         self.functions = functions
         self.limits = limits
         self.output = StringIO()
         self.steps = limits.steps
+        self.made = 0
         self.depth = 0
 
 
@@ -87,6 +88,27 @@ def charge(state: State, place: Place, steps: int) -> None:
         raise place.error(f"the template takes more than {state.limits.steps} steps", hint="look for a loop over too much")
     if state.output.tell() > state.limits.output:
         raise too_long(state.limits, place)
+
+
+_LARGE: Final = 1000
+
+
+def bounded(result: Value, state: State, place: Place) -> Value:
+    """What a function returns, unless it is larger than the limits; large results are counted, since variables keep them."""
+    limits = state.limits
+    if isinstance(result, str):
+        if len(result) > limits.output:
+            raise place.error(f"a function returned a text of more than {limits.output} characters")
+    elif isinstance(result, list | tuple | dict):
+        if len(result) > limits.items:
+            raise place.error(f"a function returned more than {limits.items} items")
+    else:
+        return result
+    if len(result) > _LARGE:
+        state.made += len(result)
+        if state.made > limits.made:
+            raise place.error(f"functions made more than {limits.made} characters and items in all")
+    return result
 
 
 def too_long(limits: Limits, place: Place) -> ExecError:

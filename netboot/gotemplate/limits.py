@@ -11,16 +11,18 @@ MAX_NESTING = 60
 class Limits:
     """Every value is the largest that is still allowed.
 
-    `output` counts characters of the whole output and of any one text, `steps` counts iterations of `range` and calls of
-    `template` in one execution, `range_length` is the largest N of `range N`, `items` the longest list or map that a function
-    may return, `width` the largest width or precision of `printf` (Go itself refuses more than a million).
+    `output` counts characters of the whole output and of any one text; `steps` counts iterations of `range` and calls of
+    `template` in one execution (a loop is charged when it begins); `range_length` is the largest N of `range N`; `items` the
+    longest list or map that a function may return; `made` the characters and items of all large results together; `width`
+    the largest width or precision of `printf` (Go itself refuses more than a million).
     """
 
-    output: int = 64 << 20
+    output: int = 16 << 20
     steps: int = 5_000_000
     range_length: int = 1_000_000
     template_depth: int = 100
     items: int = 1_000_000
+    made: int = 256 << 20
     width: int = 1_000_000
 
 

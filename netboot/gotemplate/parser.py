@@ -132,7 +132,7 @@ class _Parser(PipelineParser):
     def branches(self, kind: Kind) -> Branches:
         """An if or with, and its chain of `else if` or `else with`, without recursion: chains may be long."""
         word = kind.name.lower()
-        known = len(self.scope.variables)
+        known = self.scope.variables.mark()
         found: list[tuple[Pipe, Body]] = []
         otherwise = None
         while True:
@@ -146,7 +146,7 @@ class _Parser(PipelineParser):
                 continue
             otherwise = self.last_body()
             break
-        del self.scope.variables[known:]
+        self.scope.variables.forget(known)
         return Branches(found[0][0].pos, kind is Kind.WITH, tuple(found), otherwise)
 
     def last_body(self) -> Body:
@@ -156,13 +156,13 @@ class _Parser(PipelineParser):
         return body
 
     def range(self) -> Range:
-        known = len(self.scope.variables)
+        known = self.scope.variables.mark()
         pipe = self.pipeline("range", Kind.RIGHT)
         self.scope.ranges += 1
         body, closer = self.body()
         self.scope.ranges -= 1
         otherwise = self.last_body() if closer.kind is Kind.ELSE else None
-        del self.scope.variables[known:]
+        self.scope.variables.forget(known)
         return Range(pipe.pos, pipe, body, otherwise)
 
     def block(self) -> Call:

@@ -9,6 +9,7 @@ from netboot.gotemplate.lexer import Kind, Token
 from netboot.gotemplate.limits import MAX_NESTING
 from netboot.gotemplate.nodes import Bool, Chain, Command, Dot, Field, Identifier, Nil, Number, Operand, Pipe, String, Variable
 from netboot.gotemplate.quoting import quote, unquote
+from netboot.gotemplate.variables import Variables
 
 _CONSTANTS = (Bool, Dot, Nil, Number, String)
 _OPERANDS = frozenset(
@@ -21,9 +22,9 @@ _OPERANDS = frozenset(
 
 @dataclass(slots=True)
 class Scope:
-    """What one definition knows while it is read: variables in order, ranges around, the line where its action began (or 0)."""
+    """What one definition knows while it is read: its variables, ranges around, the line where its action began (or 0)."""
 
-    variables: list[str] = field(default_factory=lambda: ["$"])
+    variables: Variables = field(default_factory=Variables)
     ranges: int = 0
     action_line: int = 0
 
@@ -123,7 +124,7 @@ class PipelineParser:
                 break
             self.next()
             decl.append(Variable(token.pos, token.value))
-            self.scope.variables.append(token.value)
+            self.scope.variables.declare(token.value)
             if declares:
                 return tuple(decl), following.kind is Kind.ASSIGN
             if context != "range" or len(decl) > 1:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from netboot.gotemplate.builtins import CALL, Builtin
-from netboot.gotemplate.calls import Arguments, bounded, call_value, check
+from netboot.gotemplate.calls import Arguments, call_value, check
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
-from netboot.gotemplate.frames import STATE, Frame, Run
+from netboot.gotemplate.frames import STATE, Frame, Run, bounded
 from netboot.gotemplate.values import MISSING, Value
 
 
@@ -104,14 +104,15 @@ def _with_limits(builtin: Builtin, arguments: Arguments) -> Run:
     literal = arguments.given[0].literal if arguments.given else None
 
     def run(frame: Frame, dot: Value) -> Value:
-        limits = frame[STATE].limits
+        state = frame[STATE]
         values = evaluate(frame, dot)
         if builtin.first_is_text and type(values[0]) is not str:
             values[0] = check(values[0], "string", text_at, literal)
         try:
-            return bounded(target(limits, *[None if value is MISSING else value for value in values]), limits, place)
+            result = target(state.limits, *[None if value is MISSING else value for value in values])
         except (FunctionError, LimitExceeded) as exc:
             raise place.error(f"error calling {name}: {exc}") from exc
+        return bounded(result, state, place)
 
     return run
 
@@ -121,6 +122,6 @@ def _compile_call(arguments: Arguments, callee: str) -> Run:
 
     def run(frame: Frame, dot: Value) -> Value:
         target, *values = evaluate(frame, dot)
-        return call_value(arguments, callee, target, values, frame[STATE].limits)
+        return call_value(arguments, callee, target, values, frame[STATE])
 
     return run
