@@ -15,6 +15,7 @@ from netboot.gotemplate.frames import (
     Expr,
     Frame,
     Place,
+    Run,
     Step,
     charge,
 )  # fmt: skip
@@ -62,6 +63,13 @@ class _Compiler(ExpressionCompiler):
             steps.append(_text(prefix))
         return _sequence(steps)
 
+    def scoped(self, body: Body) -> Step:
+        """A body whose variables end with it; the parser, like Go's, lets later branches name them."""
+        known = self.variables.mark()
+        step = self.body(body)
+        self.variables.forget(known)
+        return step
+
     def statement(self, node: Node) -> Step:
         match node:
             case Action():
@@ -101,13 +109,16 @@ class _Compiler(ExpressionCompiler):
 
     def branches(self, node: Branches) -> Step:
         known = self.variables.mark()
-        compiled = tuple((self.pipeline(pipe, raw=not node.moves_dot).run, self.body(body)) for pipe, body in node.branches)
-        otherwise = self.body(node.otherwise) if node.otherwise else None
+        compiled: list[tuple[Run, Step]] = []
+        for pipe, body in node.branches:
+            run = self.pipeline(pipe, raw=not node.moves_dot).run
+            compiled.append((run, self.scoped(body)))
+        otherwise = self.scoped(node.otherwise) if node.otherwise else None
         self.variables.forget(known)
-        moves_dot = node.moves_dot
+        moves_dot, chain = node.moves_dot, tuple(compiled)
 
         def choose(frame: Frame, dot: Value) -> None:
-            for run, step in compiled:
+            for run, step in chain:
                 value = run(frame, dot)
                 if value is True or (value is not False and is_true(value)):
                     step(frame, value if moves_dot else dot)
@@ -141,9 +152,7 @@ class _Compiler(ExpressionCompiler):
         known = self.variables.mark()
         expr = self.pipeline(node.pipe)
         slots = self.loop_slots(node.pipe)
-        outside = self.variables.mark()
-        body = _stoppable(self.body(node.body), node.body)
-        self.variables.forget(outside)
+        body = _stoppable(self.scoped(node.body), node.body)
         otherwise = self.body(node.otherwise) if node.otherwise else None
         self.variables.forget(known)
         loop = _loop(body, slots, expr.last)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from netboot.gotemplate.constants import BadConstant, parse_character, parse_number
 from netboot.gotemplate.errors import ParseError
@@ -41,8 +42,8 @@ class PipelineParser:
         self.depth = 0
         self.scope = Scope()
 
-    def error(self, reason: str) -> ParseError:
-        return ParseError(self.name, reason, line=self.tokens[self.furthest].line)
+    def error(self, reason: str, *, hint: str | None = None) -> ParseError:
+        return ParseError(self.name, reason, line=self.tokens[self.furthest].line, hint=hint)
 
     def unexpected(self, token: Token, context: str) -> ParseError:
         if token.kind is not Kind.ERROR:
@@ -178,7 +179,7 @@ class PipelineParser:
         match token.kind:
             case Kind.IDENTIFIER:
                 if token.value not in self.functions:
-                    raise self.error(f"function {quote(token.value)} not defined")
+                    raise self.unknown_function(token.value)
                 return Identifier(token.pos, token.value)
             case Kind.DOT:
                 return Dot(token.pos)
@@ -200,6 +201,10 @@ class PipelineParser:
             case Kind.STRING | Kind.RAW_STRING:
                 return String(token.pos, token.value, self.literal(token))
         return self.number(token)
+
+    def unknown_function(self, name: str) -> ParseError:
+        near = get_close_matches(name, self.functions, n=1)
+        return self.error(f"function {quote(name)} not defined", hint=f"did you mean {near[0]}?" if near else None)
 
     def number(self, token: Token) -> Number:
         try:

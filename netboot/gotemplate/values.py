@@ -202,6 +202,8 @@ def type_name(value: Value) -> str:
             return value.go_type()
         case Shape.STRING:
             return "string"
+        case Shape.TEXT if isinstance(value, _ADDRESSES):
+            return "net.IP" if isinstance(value, IPv4Address | IPv6Address) else "net.IPNet"
         case Shape.BOOL:
             return "bool"
         case Shape.INT:

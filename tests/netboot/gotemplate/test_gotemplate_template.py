@@ -96,3 +96,9 @@ def test_what_a_function_raises_for_odd_values_is_an_error_of_the_template(probl
 def test_number_of_arguments_of_an_undeclared_function_is_checked() -> None:
     with pytest.raises(ExecError, match="wrong number of args for pick: want 2 got 1"):
         render("{{ pick 1 }}", pick=lambda a, b: a)
+
+
+def test_unknown_function_hints_at_the_closest() -> None:
+    with pytest.raises(ParseError) as caught:
+        render("{{ prinft 1 }}")
+    assert caught.value.hint == "did you mean printf?"

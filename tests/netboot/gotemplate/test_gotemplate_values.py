@@ -80,8 +80,8 @@ class Host:
         (Version(), "Version", True, "v1"),
         (Color.RED, "string", True, "red"),
         (Level.HIGH, "string", True, "3"),
-        (IPv4Address("10.0.0.1"), "IPv4Address", True, "10.0.0.1"),
-        (IPv6Network("fd00::/64"), "IPv6Network", True, "fd00::/64"),
+        (IPv4Address("10.0.0.1"), "net.IP", True, "10.0.0.1"),
+        (IPv6Network("fd00::/64"), "net.IPNet", True, "fd00::/64"),
         (PurePosixPath("/etc"), "string", True, "/etc"),
     ],
 )
