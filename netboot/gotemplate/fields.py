@@ -6,7 +6,7 @@ from typing import cast
 from netboot.gotemplate.calls import Arguments
 from netboot.gotemplate.errors import ExecError
 from netboot.gotemplate.frames import Frame, Run
-from netboot.gotemplate.values import MISSING, Record, Shape, Value, shape_of, type_name
+from netboot.gotemplate.values import MISSING, Record, Shape, TextWithMethods, Value, shape_of, type_name
 
 
 def compile_fields(accesses: Sequence[Arguments], base: Run | None, slot: int | None) -> Run:
@@ -58,6 +58,8 @@ def field(receiver: Value, access: Arguments, frame: Frame, holder: Value = MISS
         return cast(dict[str, Value], receiver).get(access.name, MISSING)
     elif shape is Shape.MISSING:
         return MISSING
+    elif isinstance(receiver, TextWithMethods) and (found := receiver.go_method(access.name)) is not None:
+        return access.call(found, frame, None, MISSING)
     raise _no_field(receiver, access, holder)
 
 
@@ -87,6 +89,8 @@ def compile_method(receiver: Run, arguments: Arguments) -> Run:
                 return arguments.call(method, frame, dot, through)
             if record.go_field(name) is not MISSING:
                 raise place.error(f"{name} has arguments but cannot be invoked as function")
+        elif isinstance(value, TextWithMethods) and (found := value.go_method(name)) is not None:
+            return arguments.call(found, frame, dot, through)
         if shape is Shape.MAP:
             raise place.error(f"{name} is not a method but has arguments")
         raise _no_field(value, arguments, MISSING)

@@ -82,6 +82,14 @@ class Stringer(Protocol):
     def go_string(self) -> str: ...
 
 
+@runtime_checkable
+class TextWithMethods(Protocol):
+    """A value that is text and has methods, as Go's net.IP; it has no fields."""
+
+    def go_method(self, name: str) -> Function | None:
+        """As that of a Record."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class NilPointer:
