@@ -1,4 +1,4 @@
-"""The functions that every Go template has, without the short-circuiting ones (those are in `expressions`)."""
+"""The functions that every Go template has; `and`, `or` and `call` are no plain functions (see `expressions`, `shortcuts`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -148,11 +148,9 @@ def _escaper(escape: Callable[[str], str]) -> Callable[..., str]:
 
 
 SHORT_CIRCUIT: Final = ("and", "or")
-
-CALL: Final = Builtin(negate, 1, None)  # compiled on its own: it calls what its first argument is
+CALL: Final = "call"  # it calls what its first argument is
 
 BUILTINS: Final[Mapping[str, Builtin]] = {
-    "call": CALL,
     "eq": Builtin(eq, 1, None),
     "ge": Builtin(ge, 2, 2),
     "gt": Builtin(gt, 2, 2),
@@ -171,4 +169,4 @@ BUILTINS: Final[Mapping[str, Builtin]] = {
     "urlquery": Builtin(_escaper(escapes.urlquery), 0, None, takes_limits=True),
 }
 
-BUILTIN_NAMES: Final = frozenset({*BUILTINS, *SHORT_CIRCUIT})
+BUILTIN_NAMES: Final = frozenset({*BUILTINS, *SHORT_CIRCUIT, CALL})

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from netboot.gotemplate.builtins import BUILTINS, SHORT_CIRCUIT
+from netboot.gotemplate.builtins import BUILTINS, CALL, SHORT_CIRCUIT
 from netboot.gotemplate.calls import Arguments
 from netboot.gotemplate.fields import compile_fields, compile_method
 from netboot.gotemplate.frames import DOLLAR, FIRST_VARIABLE, STATE, UNSET, Expr, Frame, Place, Run, dug
@@ -22,7 +22,7 @@ from netboot.gotemplate.nodes import (
     Tree,
     Variable,
 )  # fmt: skip
-from netboot.gotemplate.shortcuts import compile_builtin
+from netboot.gotemplate.shortcuts import compile_builtin, compile_call
 from netboot.gotemplate.values import MISSING, Value, is_true
 from netboot.gotemplate.variables import Variables
 
@@ -167,11 +167,12 @@ class ExpressionCompiler:
             return self.short_circuit(node.name, given, final, start)
         args = [self.operand(arg) for arg in given]
         last = args[-1].last if args else start
-        if number is None:
-            arguments = Arguments(node.name, args, final, start, command)
-            callee = str(given[0]) if given else str(final.last.node) if final else ""
-            return Expr(compile_builtin(BUILTINS[node.name], arguments, callee), last)
         arguments = Arguments(node.name, args, final, start, command)
+        if number is None and node.name == CALL:
+            callee = str(given[0]) if given else str(final.last.node) if final else ""
+            return Expr(compile_call(arguments, callee), last)
+        if number is None:
+            return Expr(compile_builtin(BUILTINS[node.name], arguments), last)
 
         def run(frame: Frame, dot: Value) -> Value:
             target = frame[STATE].functions[number]

@@ -36,6 +36,7 @@ class PipelineParser:
     def __init__(self, name: str, tokens: list[Token], functions: Collection[str]) -> None:
         self.name = name
         self.tokens = tokens
+        self.last = len(tokens) - 1
         self.functions = functions
         self.at = 0
         self.furthest = 0  # index of the last token looked at; errors name its line, as Go's do
@@ -61,8 +62,9 @@ class PipelineParser:
             raise self.error(message.format(MAX_NESTING))
 
     def peek(self) -> Token:
-        at = min(self.at, len(self.tokens) - 1)
-        self.furthest = max(self.furthest, at)
+        at = self.at if self.at < self.last else self.last
+        if at > self.furthest:
+            self.furthest = at
         return self.tokens[at]
 
     def next(self) -> Token:

@@ -2,28 +2,36 @@
 
 from collections.abc import Callable
 
-from netboot.gotemplate.builtins import CALL, Builtin
+from netboot.gotemplate.builtins import Builtin
 from netboot.gotemplate.calls import Arguments, call_value, check
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
 from netboot.gotemplate.frames import STATE, Frame, Run, bounded
 from netboot.gotemplate.values import MISSING, Value
 
 
-def compile_builtin(builtin: Builtin, arguments: Arguments, callee: str) -> Run:
-    """The closure of a call; `callee` is how the template names what `call` calls."""
+def compile_builtin(builtin: Builtin, arguments: Arguments) -> Run:
+    """The closure of a call."""
     given = len(arguments)
     if given < builtin.least or (builtin.most is not None and given > builtin.most):
-        return _miscounted(builtin, arguments)
-    if builtin is CALL:
-        return _compile_call(arguments, callee)
-    if builtin.takes_limits:
-        return _with_limits(builtin, arguments)
-    return _plain(builtin, arguments)
+        return _miscounted(builtin.least, arguments, exact=builtin.most is not None)
+    return _with_limits(builtin, arguments) if builtin.takes_limits else _plain(builtin, arguments)
 
 
-def _miscounted(builtin: Builtin, arguments: Arguments) -> Run:
-    exact = builtin.most is not None
-    want = f"{'' if exact else 'at least '}{builtin.least}"
+def compile_call(arguments: Arguments, callee: str) -> Run:
+    """`call .F x`; `callee` is how the template names what is called."""
+    if not len(arguments):
+        return _miscounted(1, arguments, exact=False)
+    evaluate = _values(arguments)
+
+    def run(frame: Frame, dot: Value) -> Value:
+        target, *values = evaluate(frame, dot)
+        return call_value(arguments, callee, target, values, frame[STATE])
+
+    return run
+
+
+def _miscounted(least: int, arguments: Arguments, *, exact: bool) -> Run:
+    want = f"{'' if exact else 'at least '}{least}"
     error = f"wrong number of args for {arguments.name}: want {want} got {len(arguments) if exact else len(arguments.given)}"
 
     def fail(frame: Frame, dot: Value) -> Value:
@@ -113,15 +121,5 @@ def _with_limits(builtin: Builtin, arguments: Arguments) -> Run:
         except (FunctionError, LimitExceeded) as exc:
             raise place.error(f"error calling {name}: {exc}") from exc
         return bounded(result, state, place)
-
-    return run
-
-
-def _compile_call(arguments: Arguments, callee: str) -> Run:
-    evaluate = _values(arguments)
-
-    def run(frame: Frame, dot: Value) -> Value:
-        target, *values = evaluate(frame, dot)
-        return call_value(arguments, callee, target, values, frame[STATE])
 
     return run

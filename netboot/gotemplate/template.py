@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from netboot.gotemplate.builtins import BUILTIN_NAMES
-from netboot.gotemplate.errors import ExecError
+from netboot.gotemplate.errors import ExecError, ParseError
 from netboot.gotemplate.evaluator import Definitions, compile_tree
 from netboot.gotemplate.frames import State
 from netboot.gotemplate.limits import DEFAULT_LIMITS, Limits
@@ -26,8 +26,11 @@ class Template:
         `functions` are the names of all functions that `execute` will be given; one that has the name of a built-in function
         hides it. Raises ParseError.
         """
-        tree = parse(name, text, functions={*functions, *BUILTIN_NAMES})
-        return cls(name, *compile_tree(tree, frozenset(functions)))
+        try:
+            tree = parse(name, text, functions={*functions, *BUILTIN_NAMES})
+            return cls(name, *compile_tree(tree, frozenset(functions)))
+        except RecursionError as exc:  # only where the caller's own stack is deep: the parser counts
+            raise ParseError(name, "the template nests too deeply", line=None) from exc
 
     def execute(self, data: Value, functions: Mapping[str, Function] | None = None, *, limits: Limits = DEFAULT_LIMITS) -> str:
         """The text that the template makes of `data`.
