@@ -100,5 +100,5 @@ def test_number_of_arguments_of_an_undeclared_function_is_checked() -> None:
 
 def test_unknown_function_hints_at_the_closest() -> None:
     with pytest.raises(ParseError) as caught:
-        render("{{ prinft 1 }}")
-    assert caught.value.hint == "did you mean printf?"
+        render("{{ uper 1 }}")
+    assert caught.value.hint == "did you mean upper?"
