@@ -65,7 +65,8 @@ def field(receiver: Value, access: Arguments, frame: Frame, holder: Value = MISS
 
 def _no_field(receiver: Value, access: Arguments, holder: Value) -> ExecError:
     shape = shape_of(receiver)
-    if shape in (Shape.NIL, Shape.POINTER):
+    known = getattr(receiver, "fields", None) if shape is Shape.POINTER else None
+    if shape is Shape.NIL or (shape is Shape.POINTER and (known is None or access.name in known)):
         return access.start.error(f"nil pointer evaluating {type_name(receiver)}.{access.name}")
     held_as = getattr(holder, "element", "interface {}") if shape_of(holder) is Shape.MAP else None
     named = "interface {}" if held_as == "interface {}" else type_name(receiver)

@@ -93,9 +93,13 @@ class TextWithMethods(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class NilPointer:
-    """A typed nil pointer: false, prints `<nil>`, and a field of it is an error that names `type`."""
+    """A typed nil pointer: false, prints `<nil>`, and a field of it is an error that names `type`.
+
+    `fields`, where given, are the names that the struct has: others are told apart in messages.
+    """
 
     type: str
+    fields: frozenset[str] | None = None
 
     def __bool__(self) -> bool:
         return False
