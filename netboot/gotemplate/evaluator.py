@@ -1,6 +1,7 @@
 """Statements to closures: text, actions, if, with, range and template."""
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 from netboot.gotemplate.errors import LimitExceeded
@@ -176,7 +177,9 @@ def _range(expr: Expr, loop: Loop, otherwise: Step | None, pipe: Pipe) -> Step:
         if pairs is not None:
             loop(frame, pairs)
         elif otherwise is not None:
-            otherwise(frame, dot)
+            # As in Go, a break here ends this range, though a continue goes to the one around it.
+            with suppress(BreakLoop):
+                otherwise(frame, dot)
 
     return iterate
 

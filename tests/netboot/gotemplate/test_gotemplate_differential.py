@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 from go_oracle import DATA, FUNCTIONS, Answer, Case, Oracle, alike
-from handwritten import ERRORS, PARSE_ERRORS, RENDERED
+from handwritten import ERRORS, ODD, PARSE_ERRORS, RENDERED
 from template_grammar import Grammar, cases, mutated
 
 from netboot.gotemplate.errors import GoTemplateError, ParseError
@@ -70,9 +70,9 @@ def test_handwritten_templates_are_what_go_makes_of_them(oracle: Oracle) -> None
     assert [(one.error, one.out.decode() * (not one.error)) for one in answers] == expected
 
 
-def test_templates_by_chance_render_alike(oracle: Oracle) -> None:
+def test_odd_templates_and_templates_by_chance_render_alike(oracle: Oracle) -> None:
     count = 60_000 if FULL else 4_000
-    tried = cases(SEED, count)
+    tried = [*(Case(text, DATA) for text in ODD), *cases(SEED, count)]
     found = Comparison()
     for case, expected in zip(tried, oracle.answers(tried), strict=True):
         found.add(case, expected, ours(case))
