@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bootsvc.headconfig import HeadConfig, head_config
 from bootsvc.keytable import (
     Anything,
     ListOf,
@@ -119,6 +120,7 @@ class Config:
     tftp: TftpConfig = TftpConfig()
     http: HttpConfig = HttpConfig()
     image_mounts: tuple[ImageMount, ...] = ()
+    head: HeadConfig = field(default_factory=HeadConfig)
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -153,8 +155,8 @@ TABLE: Table = {
     "ipaddr": ipv4_or_cidr,
     "netmask": ipv4,
     "network": network_or_address,
-    "ipaddr6": Anything,
-    "prefixlen6": Anything,
+    "ipaddr6": text,
+    "prefixlen6": number(0, 128),
     "ipv6net": Anything,
     "warewulf": {
         "port": _PORT,
@@ -171,8 +173,14 @@ TABLE: Table = {
         **dict.fromkeys(("range6 start", "range6 end", "systemd name"), Anything),
     },
     "tftp": {"enabled": flag, "tftproot": absolute_path, "systemd name": Anything, "ipxe": MapOf(text)},
-    "nfs": {"enabled": flag, "export paths": Anything, "systemd name": Anything},
-    "ssh": {"key types": Anything},
+    "nfs": {
+        "enabled": flag,
+        "export paths": RecordsOf(
+            {"path": absolute_path, "export options": text, "mount options": Anything, "mount": Anything}
+        ),
+        "systemd name": text,
+    },
+    "ssh": {"key types": ListOf(text)},
     "image mounts": RecordsOf(
         {"source": absolute_path, "dest": absolute_path, "readonly": flag, "copy": flag, "options": Anything}
     ),
@@ -202,6 +210,7 @@ def _config(settings: Settings) -> Config:
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
         http=HttpConfig(**_given(port=get("warewulf", "port"), secure=get("warewulf", "secure"))),
         image_mounts=tuple(_image_mounts(settings)),
+        head=head_config(settings),
         warnings=tuple(settings.warnings),
         **_given(fqdn=get("fqdn")),
     )

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from bootsvc.config import Config
-from netboot.engine import Server
+from netboot.engine import Export, Server
 from netboot.errors import OverlayNotFound
 from netboot.overlay import Overlay, shipped
 from netboot.overlay_library import Library
@@ -50,6 +50,9 @@ def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
         sysconfdir=config.paths.sysconfdir,
         chroots=config.paths.chroots,
         authorized_keys=authorized_keys(Path("/root"), config.paths.nodes_conf.parent / "authorized_keys"),
+        update_interval=config.head.update_interval,
+        exports=exports(config, config.network or network),
+        key_type=config.head.key_types[0],
     )
 
 
@@ -63,6 +66,15 @@ def find_server(config: Config) -> Server:
         link = asyncio.run(find_link(address, network))
         address, network = link.address, link.network
     return describe_server(config, Urls(address=address, port=config.http.port), network)
+
+
+def exports(config: Config, network: IPv4Network) -> tuple[Export, ...]:
+    """What the boot network may mount from here, by IPv4 and IPv6."""
+    clients = [f"{network.network_address}/{network.netmask}"]
+    if config.head.ipaddr6 is not None:
+        clients.append(str(config.head.ipaddr6.network))
+    folders = config.head.exports if config.head.nfs else ()
+    return tuple(Export(path=str(one.path), options=one.options, clients=tuple(clients)) for one in folders)
 
 
 def authorized_keys(home: Path, site: Path) -> tuple[str, ...]:

@@ -16,10 +16,27 @@ from netboot.urls import Urls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """A folder that the head node lends by NFS, and to whom (exports(5))."""
+
+    path: str
+    options: str
+    clients: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """Its line in exports(5)."""
+        path = "".join(f"\\{ord(char):03o}" if char in ' \t"\\#' else char for char in self.path)
+        return " ".join([path, *(f"{client}({self.options})" for client in self.clients)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """The head node as its nodes see it; `name` is its host name, `authorized_keys` are the lines that let root in.
 
     `sysconfdir` is where relative names of included files begin (in its `warewulf`), `chroots` where the images' trees are.
+    `update_interval` is how often a node looks for a new runtime overlay, in seconds; `exports` are what it may mount from
+    here, and `key_type` is the kind of key that users get.
     """
 
     name: str
@@ -31,6 +48,9 @@ class Server:
     authorized_keys: tuple[str, ...] = ()
     sysconfdir: Path = Path("/etc")
     chroots: Path = Path("/var/lib/warewulf/chroots")
+    update_interval: int = 60
+    exports: tuple[Export, ...] = ()
+    key_type: str = "ed25519"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

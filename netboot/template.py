@@ -20,6 +20,7 @@ from images.errors import Error
 from netboot.devices import Device, Resolver, devices, resolver
 from netboot.engine import HeadFiles, Output, RenderContext, Rendering, Variable
 from netboot.errors import TemplateError
+from netboot.facts import FILTERS, NodeFacts
 from netboot.hostnames import host_names
 from netboot.reads import COUNT, EACH, KEYS, Trace, parts, stand_in, whole
 from netboot.template_variables import variables
@@ -50,6 +51,7 @@ class Jinja:
             cache_size=0,
         )
         self._environment.globals.clear()
+        self._environment.filters |= FILTERS
         self._environment.policies["json.dumps_function"] = _dumps
 
     def parse(self, source: str) -> "JinjaTemplate":
@@ -100,6 +102,7 @@ class _Call:
         functions += [_devices, _resolver, _host_names]
         return {
             **{function.__name__.lstrip("_"): function for function in functions},
+            **NodeFacts(context, trace, self._files).functions(),
             **{name: stand_in(getattr(context, name), (name,), trace) for name in ("node", "nodes", "server")},
         }
 

@@ -90,5 +90,10 @@ class Urls:
         """Without the wwid, which a node's own script reads from its kernel arguments."""
         return ROUTE_REPORT.removesuffix("/{wwid}")
 
+    @property
+    def runtime_path(self) -> str:
+        """As `report_path`, of the runtime overlay."""
+        return f"/{Stage.RUNTIME.value}"
+
     def report(self, hwaddr: str, event: Event) -> str:
         return f"{self.base}/report/{wwid(hwaddr)}?event={event.value}"
