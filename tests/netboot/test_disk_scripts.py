@@ -11,7 +11,8 @@ import pytest
 
 from netboot.engine import RenderContext, Server
 from netboot.node import to_node
-from netboot.overlay import load, render_items, shipped
+from netboot.overlay import load, shipped
+from netboot.overlay_render import render_items
 from netboot.urls import Urls
 
 pytestmark = pytest.mark.root
@@ -51,7 +52,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
 
     def script(overlay: str, fields: dict[str, Any], *, status: int = 0, path: str = "/usr/sbin:/usr/bin:/sbin:/bin") -> str:
         node = to_node("n1", fields)
-        items = render_items([load(overlay, [shipped()])], RenderContext(node=node, nodes=[node], server=SERVER))
+        items = render_items([load(overlay, [shipped()])], RenderContext(node=node, nodes=[node], server=SERVER)).items
         [(name, item)] = [(name, item) for name, item in items.items() if b"wwinit.d/" in name]
         place = tmp_path / name.decode().rpartition("/")[2]
         place.write_bytes(item.content)

@@ -20,7 +20,8 @@ from netboot.engine import Export, RenderContext, Server
 from netboot.errors import OverlayError
 from netboot.head_files import FileCache, NotedFiles
 from netboot.node import Node, to_node
-from netboot.overlay import Item, load, render_items, shipped
+from netboot.overlay import Item, load, shipped
+from netboot.overlay_render import render_items
 from netboot.reads import Trace
 from netboot.storage import escape_path
 from netboot.urls import Urls
@@ -167,7 +168,8 @@ def render(server: Server) -> Render:
 
     def made(name: str, node: Node | str) -> Mapping[bytes, Item]:
         node = NODES[node] if isinstance(node, str) else node
-        return render_items([load(name, [shipped()])], RenderContext(node=node, nodes=list(NODES.values()), server=server))
+        context = RenderContext(node=node, nodes=list(NODES.values()), server=server)
+        return render_items([load(name, [shipped()])], context).items
 
     return made
 

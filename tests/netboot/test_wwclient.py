@@ -18,8 +18,9 @@ import pytest
 from images.view import ImageView
 from netboot.engine import RenderContext, Server
 from netboot.node import to_node
-from netboot.overlay import Item, load, render_items, shipped
+from netboot.overlay import Item, load, shipped
 from netboot.overlay_archive import archive
+from netboot.overlay_render import Placed, render_items
 from netboot.urls import Urls
 
 pytestmark = pytest.mark.root
@@ -49,7 +50,7 @@ class HeadNode:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
     def serve(self, items: Mapping[bytes, Item]) -> None:
-        self.runtime = gzip.compress(archive(items, ImageView([])))
+        self.runtime = gzip.compress(archive(Placed(items=items), ImageView([]), "runtime"))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def client(head: HeadNode, tmp_path: Path, require_tool: Callable[..., Path]) ->
         update_interval=3600,
     )
     node = to_node("n1", {})
-    items = render_items([load("wwclient", [shipped()])], RenderContext(node=node, nodes=[node], server=server))
+    items = render_items([load("wwclient", [shipped()])], RenderContext(node=node, nodes=[node], server=server)).items
     script = tmp_path / "wwclient"
     script.write_bytes(items[b"warewulf/wwclient"].content)
     script.chmod(0o755)
