@@ -28,6 +28,7 @@ class HeadConfig:
     exports: tuple[NfsExport, ...] = ()
     key_types: tuple[str, ...] = KEY_TYPES
     tls: bool = False
+    host_overlay: bool = True
     update_interval: int = 60
 
 
@@ -46,6 +47,7 @@ def head_config(settings: Settings) -> HeadConfig:
         nfs_unit=settings.get("nfs", "systemd name", default="nfsd"),
         key_types=tuple(key_types) or KEY_TYPES,
         tls=settings.get("warewulf", "tls", default=False),
+        host_overlay=settings.get("warewulf", "host overlay", default=True),
         update_interval=settings.get("warewulf", "update interval", default=60),
     )
 

@@ -75,12 +75,18 @@ def _script(shell: str) -> None:
     fish  wwctl completion fish > /etc/fish/completions/wwctl.fish
     """
     ctx = click.get_current_context()
-    kind = get_completion_class(shell) if shell in SHELLS else None
-    if kind is None:
+    if shell not in SHELLS:
         raise HintedUsageError(f"no completion for the shell {shell!r}", f"there is one for {', '.join(SHELLS)}", ctx)
+    print(script(shell, ctx.find_root().command), end="")
+
+
+def script(shell: str, root: click.Command) -> str:
+    """What teaches the shell, one of SHELLS, to complete the command `root`."""
+    kind = get_completion_class(shell)
+    assert kind is not None
     # Not `source()`: that first runs the shell to ask its version.
-    instance = kind(ctx.find_root().command, {}, "wwctl", VARIABLE)
-    print(instance.source_template % instance.source_vars())
+    instance = kind(root, {}, "wwctl", VARIABLE)
+    return instance.source_template % instance.source_vars() + "\n"
 
 
 def _shells(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Sequence[CompletionItem]:

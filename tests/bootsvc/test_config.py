@@ -1,9 +1,10 @@
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Interface
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig
+from bootsvc.headconfig import HeadConfig, NfsExport
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
 
@@ -105,7 +106,25 @@ def test_every_key(tmp_path: Path) -> None:
         tftp=TftpConfig(ipxe={"00:00": "undionly.kpxe", "00:07": "snponly.efi"}),
         http=HttpConfig(port=9873),
         image_mounts=(ImageMount(source=Path("/etc/resolv.conf"), dest=PurePosixPath("/etc/resolv.conf"), readonly=True),),
+        head=HeadConfig(
+            ipaddr6=IPv6Interface("fd00::1/64"),
+            exports=(NfsExport(path=Path("/home"), options="rw,sync"),),
+            key_types=("ed25519",),
+        ),
     )
+
+
+def test_what_the_head_node_is_told(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, "ipaddr6: fd00::1\nprefixlen6: 64\nssh: {key types: [dsa, rsa]}\nwarewulf: {update interval: 5, tls: yes}\n"
+    )
+    assert config.head == HeadConfig(ipaddr6=IPv6Interface("fd00::1/64"), key_types=("rsa",), update_interval=5, tls=True)
+    assert [warning.partition(": ")[2] for warning in config.warnings] == [
+        "ssh: no keys of type 'dsa' are made (ed25519, ecdsa, rsa are)"
+    ]
+    for text in ("ipaddr6: 10.0.0.1", "nfs: {export paths: [{export options: ro}]}"):
+        with pytest.raises(YamlError):
+            load(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "dhcp:\ntftp: ~\npaths: {}\n"])

@@ -1,0 +1,1 @@
+"""`wwctl configure`: the head node's own files and keys."""
