@@ -1,6 +1,7 @@
 """Shell completion: `wwctl completion SHELL` prints the script, and here are the live names that it offers."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,11 +17,16 @@ VARIABLE = "_WWCTL_COMPLETE"
 
 def _completer(find: Callable[[Invocation], Iterable[str]]) -> Complete:
     """Offers what `find` finds; after a comma, the rest of the list."""
+    return _completer_in_context(lambda _, invocation: find(invocation))
+
+
+def _completer_in_context(find: Callable[[click.Context, Invocation], Iterable[str]]) -> Complete:
+    """As `_completer`; `find` may look at what else stands on the command line."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
         try:
-            found = sorted(find(ctx.find_object(Invocation) or Invocation()))
+            found = sorted(set(find(ctx, ctx.find_object(Invocation) or Invocation())))
         except Error:
             # A broken file is no reason to write between a person's keystrokes.
             return []
@@ -56,9 +62,45 @@ def _profiles(invocation: Invocation) -> Iterable[str]:
     return invocation.store().load().profiles
 
 
-nodes, profiles, images, overlays = map(_completer, (_nodes, _profiles, _images, _overlays))
+def _kernel_versions(ctx: click.Context, invocation: Invocation) -> Iterable[str]:
+    """Of the image that is named beside it, else of the images of the nodes or profiles that are, else of all images."""
+    from bootsvc.cli.image.inventory import kernels_of
+    from bootsvc.cli.names import image_names
+    from images.catalog import Catalog, ImageNotFound
 
-_BY_FLAG = {"profile": profiles, "image": images, "runtime-overlays": overlays, "system-overlays": overlays}
+    config = invocation.config()
+    chosen = {ctx.params.get("image") or ""} | _images_of(ctx, invocation)
+    # Nothing is cleared away between a person's keystrokes.
+    catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
+    for name in (chosen - {""}) or image_names(config):
+        with suppress(ImageNotFound):
+            yield from (kernel.version for kernel in kernels_of(catalog, name))
+
+
+def _images_of(ctx: click.Context, invocation: Invocation) -> set[str]:
+    """The images of the nodes or profiles that the command line names."""
+    from bootsvc.cli.image.site import registry
+    from bootsvc.hostlist import expand
+
+    # An option that still lacks its value ends the parsing before names become a parameter.
+    said = {name for text in (*(ctx.params.get("names") or ()), *ctx.args) for name in expand(text)}
+    if not said:
+        return set()
+    profiles = invocation.store().load().profiles
+    found = {str(profiles[name].get("image name") or "") for name in said & set(profiles)}
+    return found | {node.image_name for node in registry(invocation.config()).nodes if node.id in said}
+
+
+nodes, profiles, images, overlays = map(_completer, (_nodes, _profiles, _images, _overlays))
+kernel_versions = _completer_in_context(_kernel_versions)
+
+_BY_FLAG = {
+    "profile": profiles,
+    "image": images,
+    "runtime-overlays": overlays,
+    "system-overlays": overlays,
+    "kernelversion": kernel_versions,
+}
 
 
 def of_field(flag: str) -> Complete | None:

@@ -66,7 +66,7 @@ class Page:
 def pages() -> list[Page]:
     """Every command that is not hidden: each noun, then its verbs."""
     root = command()
-    return list(_walk(root, click.Context(root, info_name="wwctl"), ()))
+    return list(_walk(root, click.Context(root, info_name="wwctl", **root.context_settings), ()))
 
 
 def _walk(found: click.Command, ctx: click.Context, path: tuple[str, ...]) -> Iterator[Page]:
@@ -76,15 +76,17 @@ def _walk(found: click.Command, ctx: click.Context, path: tuple[str, ...]) -> It
             child = found.get_command(ctx, name)
             if child is not None and not child.hidden:
                 children.append((name, child))
-    below = [_walk(child, click.Context(child, parent=ctx, info_name=name), (*path, name)) for name, child in children]
-    made = [list(pages) for pages in below]
+    made = [
+        list(_walk(child, click.Context(child, parent=ctx, info_name=name, **child.context_settings), (*path, name)))
+        for name, child in children
+    ]
     records = (param.get_help_record(ctx) for param in found.get_params(ctx))
     yield Page(
         path=path,
         usage=" ".join((ctx.command_path, *found.collect_usage_pieces(ctx))),
         paragraphs=_paragraphs(found.help or ""),
         aliases=_aliases(ctx, path),
-        options=[record for record in records if record is not None],
+        options=[record for record in records if record is not None and record[1]],
         commands=[(pages[0].path[-1], pages[0].summary) for pages in made],
     )
     for pages_below in made:

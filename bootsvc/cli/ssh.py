@@ -73,10 +73,16 @@ ssh = Verb(
         click.Argument(["command"], metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED),
         click.Option(["-n", "--dryrun", "dry"], is_flag=True, help="Only print the commands."),
         click.Option(
-            ["-f", "--fanout"], type=click.IntRange(min=1), default=32, show_default=True, help="How many run at a time."
+            ["-f", "--fanout"],
+            metavar="N",
+            type=click.IntRange(min=1),
+            default=32,
+            show_default=True,
+            help="How many run at a time.",
         ),
         click.Option(
             ["-s", "--sleep"],
+            metavar="SECONDS",
             type=click.FloatRange(min=0),
             default=0.0,
             help="Seconds between two starts.",

@@ -4,6 +4,7 @@ import time
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.progress import build_progress
 from bootsvc.cli.image.site import builder, need_root
@@ -20,7 +21,7 @@ from netboot.init_files import own_files
 
 def add_build(group: Noun, words: Vocabulary) -> None:
     @group.command("build", help=f"Build {words.noun}s into what nodes boot.")
-    @click.argument("names", nargs=-1)
+    @click.argument("names", nargs=-1, shell_complete=completion.images)
     @click.option("-a", "--all", "every", is_flag=True, help=f"Every {words.noun}.")
     @click.option("-f", "--force", is_flag=True, help="Read and compress everything anew.")
     @syncuser_option

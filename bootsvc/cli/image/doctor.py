@@ -5,6 +5,7 @@ import platform
 import click
 import msgspec
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import dump
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -33,7 +34,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_check(group: Noun, words: Vocabulary) -> None:
     @group.command("check", help=f"Say whether {words.noun}s can boot as stateless nodes, and what would go wrong.")
-    @click.argument("names", nargs=-1, required=True)
+    @click.argument("names", nargs=-1, required=True, shell_complete=completion.images)
     @click.option("-j", "--json", "form", flag_value="json", default=None, help="As JSON.")
     @pass_invocation
     def check(invocation: Invocation, names: tuple[str, ...], form: str | None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import size_text
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -19,7 +20,7 @@ from images.generations import ImageNotBuilt, short
 
 def add_export(group: Noun, words: Vocabulary) -> None:
     @group.command("export", help=f"Write {words.noun} NAME to FILE as one initramfs; - is standard output.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("file")
     @click.option("-g", "--generation", metavar="GENERATION", help="Another one than the current generation.")
     @click.option("-f", "--force", is_flag=True, help="Replace FILE.")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import dump, format_options, size_text
 from bootsvc.cli.image.site import builder, need_root
@@ -56,7 +57,7 @@ class DifferenceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_history(group: Noun, words: Vocabulary) -> None:
     @group.command("history", help=f"List what was built of {words.noun} NAME, the newest first.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @format_options
     @pass_invocation
     def history(invocation: Invocation, name: str, form: str | None) -> None:
@@ -75,7 +76,7 @@ def add_rollback(group: Noun, words: Vocabulary) -> None:
         help=f"Give nodes an earlier generation of {words.noun} NAME (default: the one before the current one), "
         "and keep it until `unpin`.",
     )
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("generation", required=False)
     @pass_invocation
     def rollback(invocation: Invocation, name: str, generation: str | None) -> None:
@@ -89,7 +90,7 @@ def add_rollback(group: Noun, words: Vocabulary) -> None:
 
 def add_unpin(group: Noun, words: Vocabulary) -> None:
     @group.command("unpin", help=f"End the rollback of {words.noun} NAME: its newest build becomes current.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @pass_invocation
     def unpin(invocation: Invocation, name: str) -> None:
         generations = _generations(open_catalog(invocation.config()), name)
@@ -103,7 +104,7 @@ def add_diff(group: Noun, words: Vocabulary) -> None:
         "diff",
         help=f"Show what differs between two generations of {words.noun} NAME (default: the one before, and the current one).",
     )
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("before", required=False, metavar="[A]")
     @click.argument("after", required=False, metavar="[B]")
     @format_options

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
 from bootsvc.cli.image.doctor import warn_after_import
@@ -32,7 +33,7 @@ squashfs file.
 def add_import(group: Noun, words: Vocabulary) -> None:
     @group.command("import", help=_HELP.format(noun=words.noun))
     @click.argument("source")
-    @click.argument("name", required=False)
+    @click.argument("name", required=False, shell_complete=completion.images)
     @click.option("-f", "--force", is_flag=True, help=f"Replace a {words.noun} of that name.")
     @click.option("-u", "--update", is_flag=True, help="Replace it if the source has changed since.")
     @click.option("-b", "--build", is_flag=True, help="Build it afterwards.")

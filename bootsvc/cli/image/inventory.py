@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import dump, format_options, rfc822, size_text
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -48,7 +49,7 @@ class KernelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_list(group: Noun, words: Vocabulary) -> None:
     @group.command("list", help=f"List the {words.noun}s.")
-    @click.argument("names", nargs=-1)
+    @click.argument("names", nargs=-1, shell_complete=completion.images)
     @click.option("-l", "--long", "long", is_flag=True, help="Nodes, kernel, times and size.")
     @click.option("-k", "--kernel", "kernel", is_flag=True, help="Nodes and the kernel that they get by default.")
     @click.option("-s", "--size", "size", flag_value="image", help="Nodes, and the size of what nodes unpack.")
@@ -102,7 +103,7 @@ def _table(words: Vocabulary, rows: Sequence[ImageRow], kind: str) -> str:
 def _row(catalog: Catalog, registry: Registry, name: str, *, counts: str = "image") -> ImageRow:
     """The size is that of what nodes unpack (`image`), of the tree (`chroot`), or of what nodes download (`compressed`)."""
     generation = catalog.current(name)
-    kernel = default_kernel(_kernels(catalog, name))
+    kernel = default_kernel(kernels_of(catalog, name))
     size: int | None = None
     if counts == "chroot":
         size = tree_size(catalog.get(name))
@@ -121,7 +122,7 @@ def _row(catalog: Catalog, registry: Registry, name: str, *, counts: str = "imag
 
 def add_show(group: Noun, words: Vocabulary) -> None:
     @group.command("show", help=f"Show where {words.noun} NAME lies.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.option("-a", "--all", "every", is_flag=True, help="Its kernel and its nodes, too.")
     @format_options
     @pass_invocation
@@ -144,7 +145,7 @@ def add_show(group: Noun, words: Vocabulary) -> None:
 
 def add_kernels(group: Noun, words: Vocabulary) -> None:
     @group.command("kernels", help=f"List the kernels in {words.noun}s.")
-    @click.argument("names", nargs=-1)
+    @click.argument("names", nargs=-1, shell_complete=completion.images)
     @format_options
     @pass_invocation
     def kernels(invocation: Invocation, names: tuple[str, ...], form: str | None) -> None:
@@ -161,7 +162,7 @@ def add_kernels(group: Noun, words: Vocabulary) -> None:
 
 
 def _kernel_rows(catalog: Catalog, registry: Registry, name: str) -> list[KernelRow]:
-    found = _kernels(catalog, name)
+    found = kernels_of(catalog, name)
     default = default_kernel(found)
     chosen = {node.id: choose_kernel(found, node.kernel.version) for node in registry.nodes_of_image(name)}
     return [
@@ -176,7 +177,7 @@ def _kernel_rows(catalog: Catalog, registry: Registry, name: str) -> list[Kernel
     ]
 
 
-def _kernels(catalog: Catalog, name: str) -> Sequence[AnyKernel]:
+def kernels_of(catalog: Catalog, name: str) -> Sequence[AnyKernel]:
     """Those that nodes can get; of an image that was never built, those in its tree."""
     generation = catalog.current(name)
     return generation.manifest.kernels if generation is not None else scan_kernels(catalog.get(name))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
 from bootsvc.cli.image.progress import import_progress
@@ -37,7 +38,7 @@ class ImageInUse(Error):
 
 def add_copy(group: Noun, words: Vocabulary) -> None:
     @group.command("copy", help=f"Copy {words.noun} NAME as NEW.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("new")
     @click.option("-b", "--build", is_flag=True, help="Build the copy afterwards.")
     @pass_invocation
@@ -54,7 +55,7 @@ def add_copy(group: Noun, words: Vocabulary) -> None:
 
 def add_rename(group: Noun, words: Vocabulary) -> None:
     @group.command("rename", help=f"Rename {words.noun} NAME to NEW; its nodes and profiles follow.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("new")
     @click.option("-b", "--build", is_flag=True, help="Build it afterwards.")
     @pass_invocation
@@ -76,7 +77,7 @@ def add_rename(group: Noun, words: Vocabulary) -> None:
 
 def add_delete(group: Noun, words: Vocabulary) -> None:
     @group.command("delete", help=f"Delete {words.noun}s that no node and no profile uses.")
-    @click.argument("names", nargs=-1, required=True)
+    @click.argument("names", nargs=-1, required=True, shell_complete=completion.images)
     @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
     @pass_invocation
     def delete(invocation: Invocation, names: tuple[str, ...], yes: bool) -> None:

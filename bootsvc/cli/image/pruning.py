@@ -5,6 +5,7 @@ import time
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import size_text
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -21,7 +22,7 @@ def add_prune(group: Noun, words: Vocabulary) -> None:
         help=f"Remove old generations of {words.noun}s (default: of all), and what nothing refers to. Current and pinned "
         "generations stay, and every one that a node was given in the last day.",
     )
-    @click.argument("names", nargs=-1)
+    @click.argument("names", nargs=-1, shell_complete=completion.images)
     @click.option("--keep", type=click.IntRange(min=1), default=KEEP, show_default=True, help="The last so many stay, too.")
     @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
     @pass_invocation

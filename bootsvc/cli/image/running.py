@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, Verb, pass_invocation
 from bootsvc.cli.image.building import run_build
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -75,7 +76,11 @@ def running_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Show a path of this host inside; `copy`: give the image a file of its own, which stays if it is changed.",
         ),
         click.option(
-            "-n", "--node", metavar="NODE", help="Show what that node would see, its overlays on top; changes are thrown away."
+            "-n",
+            "--node",
+            metavar="NODE",
+            shell_complete=completion.nodes,
+            help="Show what that node would see, its overlays on top; changes are thrown away."
         ),
         click.option(
             "--build", type=bool, is_flag=False, flag_value="true", default=True,
@@ -96,7 +101,7 @@ def add_exec(group: Noun, words: Vocabulary) -> None:
         context_settings={"allow_interspersed_args": False},
     )
     @running_options
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.argument("argv", nargs=-1, required=True, metavar="COMMAND [ARG]...")
     @pass_invocation
     def exec_(invocation: Invocation, name: str, argv: tuple[str, ...], **options: Any) -> int:
@@ -109,7 +114,7 @@ def add_exec(group: Noun, words: Vocabulary) -> None:
 def add_shell(group: Noun, words: Vocabulary) -> None:
     @group.command("shell", help=f"Open a shell in {words.noun} NAME, and build it again if that changed anything.")
     @running_options
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @pass_invocation
     def shell(invocation: Invocation, name: str, **options: Any) -> int:
         config, chosen = invocation.config(), Options(**options)

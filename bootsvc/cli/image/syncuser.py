@@ -2,6 +2,7 @@
 
 import click
 
+from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
 from bootsvc.cli.image.site import catalog as open_catalog
@@ -13,7 +14,7 @@ from images.locks import exclusive
 
 def add_syncuser(group: Noun, words: Vocabulary) -> None:
     @group.command("syncuser", help=f"Give the users and groups of {words.noun} NAME the ids that they have on this server.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=completion.images)
     @click.option(
         "--write", type=bool, is_flag=False, flag_value="true", default=True, help="--write=false: only say what would change."
     )
