@@ -39,7 +39,7 @@ def _head(invocation: Invocation, root: str, *, dry: bool) -> "Head":
     return Head(config=invocation.config(), root=Path(root).absolute(), dry=dry)
 
 
-def _run(target: str, head: "Head", **options: Any) -> None:
+def _run(target: str, head: "Head", /, **options: Any) -> None:
     from bootsvc.cli.configure import targets
 
     if target == "ssh":
