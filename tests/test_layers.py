@@ -21,6 +21,7 @@ PURE = (
     "bootsvc.dhcp.options",
     "bootsvc.dhcp.packet",
     "bootsvc.dhcp.request",
+    "bootsvc.hostblock",
     "bootsvc.hostlist",
     "bootsvc.image_users",
     "bootsvc.tftp.packet",
@@ -46,6 +47,7 @@ PURE = (
     "images.source.proxies",
     "images.syncuser",
     "images.tar",
+    "netboot.accounts",
     "netboot.cmdline",
     "netboot.devices",
     "netboot.engine",
@@ -84,6 +86,7 @@ PURE = (
     "netboot.nettags",
     "netboot.node",
     "netboot.reads",
+    "netboot.storage",
     "netboot.template",
     "netboot.urls",
 )

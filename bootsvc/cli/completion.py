@@ -64,7 +64,7 @@ def _profiles(invocation: Invocation) -> Iterable[str]:
 
 def _kernel_versions(ctx: click.Context, invocation: Invocation) -> Iterable[str]:
     """Of the image that is named beside it, else of the images of the nodes or profiles that are, else of all images."""
-    from bootsvc.cli.image.inventory import kernels_of
+    from bootsvc.cli.image.kernels import kernels_of
     from bootsvc.cli.names import image_names
     from images.catalog import Catalog, ImageNotFound
 

@@ -11,6 +11,7 @@ import msgspec
 from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import dump, format_options, rfc822, size_text
+from bootsvc.cli.image.kernels import kernels_of
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import registry as load_registry
 from bootsvc.cli.image.vocabulary import Vocabulary
@@ -18,7 +19,6 @@ from bootsvc.cli.table import table
 from bootsvc.registry import Registry
 from images.catalog import Catalog
 from images.kernel import choose_kernel, default_kernel
-from images.kernel_scan import AnyKernel, scan_kernels
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,12 +175,6 @@ def _kernel_rows(catalog: Catalog, registry: Registry, name: str) -> list[Kernel
         )
         for kernel in found
     ]
-
-
-def kernels_of(catalog: Catalog, name: str) -> Sequence[AnyKernel]:
-    """Those that nodes can get; of an image that was never built, those in its tree."""
-    generation = catalog.current(name)
-    return generation.manifest.kernels if generation is not None else scan_kernels(catalog.get(name))
 
 
 def _chosen(catalog: Catalog, names: Sequence[str]) -> list[str]:

@@ -345,7 +345,7 @@ async def test_overlays_with_compress_gz_end_with_the_gzip_stream(head: Head) ->
         packed = (await head.get(f"/{stage}/{WWID}", compress="gz"))[1]
         padded = (await head.get(f"/{stage}/{WWID}"))[1]
         assert padded == packed + bytes(-len(packed) % 4)
-        assert listed(packed) == {"system": [b"etc/hostname"], "runtime": [b"etc/hosts"]}[stage]
+        assert {"system": b"etc/hostname", "runtime": b"etc/hosts"}[stage] in listed(packed)
 
 
 @pytest.mark.parametrize("compress", ["xz", "GZ", "gzip", "none"])
