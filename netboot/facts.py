@@ -60,8 +60,10 @@ class NodeFacts:
         return Storage(self._whole("disks"), self._whole("filesystems"), self._resource)
 
     def accounts(self) -> AccountFiles:
-        """`passwd` and `group` of the node. Raises OverlayError."""
+        """`passwd` and `group` of the node, empty when it has no image. Raises OverlayError."""
         image = self._whole("image_name")
+        if not image:
+            return AccountFiles(passwd="", group="")
         root = self._context.server.chroots / image / "rootfs"
         wishes = Wishes(
             image=image,
@@ -69,8 +71,6 @@ class NodeFacts:
             users=self._resource("localusers"),
             groups=self._resource("localgroups"),
         )
-        if not image:
-            raise OverlayError("the node has no image, whose users it would have", hint="give it one: `wwctl node set --image`")
         host = self._context.server.sysconfdir
         return merge(
             AccountFiles(passwd=self._text(Path("etc/passwd"), root), group=self._text(Path("etc/group"), root)),

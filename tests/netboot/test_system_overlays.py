@@ -347,7 +347,8 @@ def test_a_local_user_with_an_id_that_is_taken(render: Render) -> None:
         render("syncuser", changed("simple", resources={"localusers": [{"name": "x", "uid": 1000, "gid": 1}]}))
 
 
-def test_syncuser_without_the_image(render: Render) -> None:
+def test_syncuser_without_an_image(render: Render) -> None:
+    assert set(render("syncuser", changed("simple", image_name=""))) == {b"etc"}
     with pytest.raises(OverlayError, match=r"cannot read .*/chroots/none/rootfs/etc/passwd"):
         render("syncuser", changed("simple", image_name="none"))
 

@@ -277,8 +277,8 @@ def test_every_table_has_json_and_yaml(wwctl: Run) -> None:
 
 
 def test_unknown_overlay_is_a_warning(wwctl: Run) -> None:
-    code, _, err = wwctl("node set n1 -y --system-overlays wwinit,host")
-    assert (code, err.splitlines()[0]) == (0, "wwctl: warning: there is no overlay 'host'")
+    code, _, err = wwctl("node set n1 -y --system-overlays wwinit,hostnam")
+    assert (code, err.splitlines()[0]) == (0, "wwctl: warning: there is no overlay 'hostnam'")
     assert "did you mean" in err
 
 
