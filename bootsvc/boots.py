@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol, TypeVar
 
-from netboot.urls import Event
+from netboot.urls import Event, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +34,18 @@ class Known(Protocol):
 
 KnownT = TypeVar("KnownT", bound=Known)
 DHCP_PREFIX = "DHCP "
+RUNTIME_OVERLAY = f"{Stage.RUNTIME.value} overlay"
 
 
 def tells_of_boot(event: BootEvent, last: Known | None) -> bool:
     """Whether the event changes where the boot stands.
 
-    A system that is up goes on asking for its address; only a DHCP answer with a boot file belongs to a boot.
+    A system that is up goes on asking for its address, and for its runtime overlay; only a DHCP answer with a boot file belongs
+    to a boot.
     """
     is_up = last is not None and last.stage == Event.UP.value
-    return not (is_up and event.stage.startswith(DHCP_PREFIX) and not event.sent)
+    goes_on = event.stage == RUNTIME_OVERLAY or (event.stage.startswith(DHCP_PREFIX) and not event.sent)
+    return not (is_up and goes_on)
 
 
 def newest_by_node(events: Iterable[KnownT]) -> Mapping[str, KnownT]:
