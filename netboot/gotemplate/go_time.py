@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
+from netboot.gotemplate.errors import FunctionError
 from netboot.gotemplate.values import MISSING, Function, Value, function
 
 MONTHS = (
@@ -53,11 +54,8 @@ def elements(layout: str) -> Iterator[tuple[str, bool]]:
 
 
 def zone_name(moment: datetime) -> str:
-    """The zone's abbreviation, or its offset where it has none, as Go prints MST."""
-    name = moment.tzname() or "UTC"
-    if re.fullmatch(r"[A-Za-z]+", name):
-        return name
-    return _offset(moment, "07" if not name.endswith(tuple("123456789")) or len(name) <= 3 else "0700")
+    """The zone's abbreviation, as Go prints MST."""
+    return moment.tzname() or "UTC"
 
 
 def _offset(moment: datetime, kind: str) -> str:
@@ -151,13 +149,16 @@ def strptime(layout: str, text: str, zone: timezone | ZoneInfo) -> datetime:
     """What Go's ParseInLocation reads; raises ValueError. A zone that the text does not give is `zone`."""
     found: dict[str, str] = {}
     rest = text
-    for piece, is_element in elements(layout):
+    pieces = list(elements(layout))
+    for at, (piece, is_element) in enumerate(pieces):
         if not is_element:
             if not rest.startswith(piece):
                 raise ValueError(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{piece}"')
             rest = rest[len(piece) :]
             continue
         name, pattern = _field(piece)
+        if name == "second" and at + 1 < len(pieces) and pieces[at + 1][0][0] in ".," and pieces[at + 1][1]:
+            pattern = pattern.partition("(")[0]
         match = re.match(pattern, rest)
         if match is None:
             raise ValueError(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{piece}"')
@@ -211,7 +212,7 @@ def _zone(found: dict[str, str], naive: datetime, zone: timezone | ZoneInfo) -> 
         digits = offset[1:].replace(":", "").ljust(6, "0")
         given = timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]), seconds=int(digits[4:6]))
         given = -given if offset[0] == "-" else given
-        return zone if naive.replace(tzinfo=zone).utcoffset() == given else timezone(given, offset)
+        return zone if naive.replace(tzinfo=zone).utcoffset() == given else timezone(given, offset.replace(":", ""))
     name = found.get("zone")
     if name in ("UTC", None):
         return UTC if name else zone
@@ -279,7 +280,7 @@ class GoTime:
             return None
         moment = self.moment
 
-        @function(params=("string",) if name == "Format" else ("int", "int", "int") if name == "AddDate" else ())
+        @function(params=_PARAMETERS.get(name, ()))
         def call(*arguments: Value) -> Value:
             return found(moment, *arguments)
 
@@ -290,6 +291,19 @@ class GoTime:
 
     def go_json(self) -> Value:
         return strftime("2006-01-02T15:04:05.999999999Z07:00", self.moment)
+
+
+_PARAMETERS = {
+    "Format": ("string",),
+    "AddDate": ("int", "int", "int"),
+    **dict.fromkeys(("Before", "After", "Equal"), ("any",)),
+}
+
+
+def _other(value: Value) -> datetime:
+    if isinstance(value, GoTime):
+        return value.moment
+    raise FunctionError("a time is compared with a time")
 
 
 def _add_date(moment: datetime, years: int, months: int, days: int) -> GoTime:
@@ -315,6 +329,9 @@ _METHODS: dict[str, Callable[..., Value]] = {
     "Weekday": lambda moment: DAYS[moment.weekday()],
     "Unix": unix,
     "UTC": lambda moment: GoTime(moment.astimezone(UTC)),
+    "Before": lambda moment, other: moment < _other(other),
+    "After": lambda moment, other: moment > _other(other),
+    "Equal": lambda moment, other: moment == _other(other),
     "IsZero": lambda moment: moment == ZERO,
     "Format": lambda moment, layout: strftime(layout, moment),
     "AddDate": _add_date,

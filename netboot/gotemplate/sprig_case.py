@@ -116,6 +116,10 @@ def _words(text: str) -> Iterator[str]:
                 at += 1
         elif char.isalpha():
             at = _end_of_word(text, start)
+        elif not _CONNECTORS.fullmatch(char):
+            # `-` and `_` behind other punctuation are part of it.
+            while at < len(text) and not (text[at].isalnum() or text[at].isspace()):
+                at += 1
         yield text[start:at]
 
 

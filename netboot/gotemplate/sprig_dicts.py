@@ -79,7 +79,7 @@ def _merged(target: _Dict, source: _Dict, *, overwrite: bool) -> None:
         if isinstance(present, dict) and isinstance(value, dict):
             if present is not value:
                 _merged(present, value, overwrite=overwrite)
-        elif overwrite or (not is_true(present) and (value is not None or key in target)):
+        elif overwrite or (value is not None and not is_true(present)):
             target[key] = value
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
 from netboot.gotemplate.errors import FunctionError
@@ -22,21 +23,38 @@ class JsonSource(Protocol):
         """Plain dicts, lists and values."""
 
 
-def _decoded(text: str, bits: int, alphabet: bytes) -> str:
-    """Base64 or base32 decoded; what is wrong is the result, as in sprig."""
-    data = to_bytes(text).translate(None, b"\r\n")
-    group = 4 if bits == 6 else 8
-    body = data.rstrip(b"=")
-    wrong = next((at for at, byte in enumerate(body) if byte not in alphabet), None)
-    if wrong is None and len(data) - len(body) != -len(body) % group:
-        # Too little padding is noticed at the group that lacks it, too much where it begins to be.
-        missing = len(data) < len(body) + -len(body) % group
-        wrong = len(body) - len(body) % group if missing else len(body) + -len(body) % group
-    if wrong is None and (len(body) % group) * bits % 8 >= bits:
-        wrong = len(body)
-    if wrong is not None:
-        return f"illegal base{1 << bits} data at input byte {wrong}"
-    return from_bytes(base64.b64decode(data) if bits == 6 else base64.b32decode(data))
+def _wrong64(data: bytes) -> int | None:
+    """Where Go stops to decode base64, which must be padded and may have line breaks; None: it is right."""
+    kept = [(at, byte) for at, byte in enumerate(data) if byte not in b"\r\n"]
+    for count, (at, byte) in enumerate(kept):
+        place = count % 4
+        if byte == ord("=") and place >= 2:
+            missing = place == 2 and (count + 1 == len(kept) or kept[count + 1][1] != ord("="))
+            if missing:
+                return len(data) if count + 1 == len(kept) else kept[count + 1][0] - 1
+            last = count + (2 if place == 2 else 1)
+            return kept[last][0] if last < len(kept) else None
+        if byte not in _B64:
+            return at
+    # Without the rest of its group, the group is wrong from its beginning.
+    return len(data) - len(kept) % 4 if len(kept) % 4 else None
+
+
+def _wrong32(data: bytes) -> int | None:
+    """Where Go stops to decode base32, which must be padded; what follows the padding is not looked at."""
+    for start in range(0, len(data), 8):
+        group = data[start : start + 8]
+        for place, byte in enumerate(group):
+            if byte == ord("=") and place >= 2:
+                if len(group) < 8:
+                    return len(data)
+                other = next((later for later in range(place, 8) if group[later] != byte), None)
+                return start + other - 1 if other is not None else start + place if place in (3, 6) else None
+            if byte not in _B32:
+                return start + place
+        if len(group) < 8:
+            return start
+    return None
 
 
 _B64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -50,7 +68,10 @@ def _b64enc(text: str) -> Value:
 
 @function(params=("string",))
 def _b64dec(text: str) -> Value:
-    return _decoded(text, 6, _B64)
+    """What is wrong is the result, as in sprig."""
+    data = to_bytes(text)
+    wrong = _wrong64(data)
+    return from_bytes(base64.b64decode(data)) if wrong is None else f"illegal base64 data at input byte {wrong}"
 
 
 @function(params=("string",))
@@ -60,7 +81,11 @@ def _b32enc(text: str) -> Value:
 
 @function(params=("string",))
 def _b32dec(text: str) -> Value:
-    return _decoded(text, 5, _B32)
+    data = to_bytes(text).translate(None, b"\r\n")
+    wrong = _wrong32(data)
+    end = data.find(b"=")
+    data = data if end < 0 else data[: end - end % 8 + 8]
+    return from_bytes(base64.b32decode(data)) if wrong is None else f"illegal base32 data at input byte {wrong}"
 
 
 @function(params=("string",))
@@ -105,8 +130,10 @@ def _json_number(number: float) -> str:
     if number == int(number) and abs(number) < 1e21:
         return str(int(number)) if number or math.copysign(1, number) > 0 else "-0"
     digits = repr(number)
-    if "e" not in digits or 1e-6 <= abs(number) < 1e21:
-        return digits if "e" not in digits else f"{number:.30f}".rstrip("0")
+    if 1e-6 <= abs(number) < 1e21:
+        return format(Decimal(digits), "f")
+    if "e" not in digits:
+        digits = f"{number:e}"
     mantissa, _, exponent = digits.partition("e")
     return f"{mantissa}e{'-' if exponent[0] == '-' else '+'}{exponent.lstrip('+-0')}"
 

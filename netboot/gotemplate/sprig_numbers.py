@@ -17,8 +17,9 @@ MAX_RANGE = 1_000_000
 """Members of the longest list that `until` and its like make."""
 
 _INTEGER = re.compile(r"[+-]?(0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])*|[1-9](?:_?[0-9])*)")
-_FLOAT = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:inf|infinity))|(?i:nan)")
-_HEX_FLOAT = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_DIGITS, _HEX = r"[0-9](?:_?[0-9])*", r"[0-9a-fA-F](?:_?[0-9a-fA-F])*"
+_FLOAT = re.compile(rf"[+-]?(?:(?:{_DIGITS}\.?(?:{_DIGITS})?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?|(?i:inf|infinity))|(?i:nan)")
+_HEX_FLOAT = re.compile(rf"[+-]?0[xX]_?(?:{_HEX}\.?(?:{_HEX})?|\.{_HEX})[pP][+-]?{_DIGITS}")
 _DECIMALS = Context(prec=1000, rounding=ROUND_HALF_UP)
 _DIVISION = Decimal("1e-16")
 """Sprig divides to sixteen places."""
@@ -59,7 +60,7 @@ def to_float(value: Value) -> float:
             number = float(value)
             return 0.0 if math.isinf(number) and value[-1].isdigit() else number
         if _HEX_FLOAT.fullmatch(value):
-            return float.fromhex(value)
+            return float.fromhex(value.replace("_", ""))
     return 0.0
 
 
@@ -150,7 +151,7 @@ def _folded(step: Callable[[Decimal, Decimal], Decimal], first: Decimal, values:
     for value in values:
         result = step(result, _decimal(value))
     try:
-        return float(result)
+        return float(result) or 0.0
     except (OverflowError, Overflow):
         return math.copysign(math.inf, result)
 

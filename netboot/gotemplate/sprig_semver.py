@@ -6,7 +6,7 @@ and `x` or `*` for any number. A version with a prerelease only meets a comparis
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import total_ordering
 from itertools import zip_longest
 
@@ -136,77 +136,58 @@ def parse(text: str) -> Version:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """`wild` counts the numbers that are not said, or said as any: 3 for `*`, 1 for `1.2`."""
+    """`said` counts the numbers that are given: 3 for `1.2.3`, 1 for `1.x`, 0 for `*`."""
 
     operator: str
     version: Version
-    wild: int
+    said: int
 
     def admits(self, version: Version) -> bool:
-        if version.prerelease and not self.version.prerelease:
+        exact_other = self.operator == "!=" and self.said == 3
+        if version.prerelease and not self.version.prerelease and not exact_other:
             return False
         return _TESTS[self.operator](self, version)
 
-    @property
-    def above(self) -> Version:
-        """The first version that no number left open reaches."""
-        bounds = {1: Version(self.version.major, self.version.minor + 1, 0), 2: Version(self.version.major + 1, 0, 0)}
-        return bounds.get(self.wild, self.version)
+    def order(self, version: Version) -> int:
+        """-1, 0 or 1 as the version is before, within or after what is said; `*` counts as `0` here."""
+        if self.said == 3:
+            return compare(version, self.version)
+        count = max(self.said, 1)
+        given, limit = _numbers(version)[:count], _numbers(self.version)[:count]
+        return (given > limit) - (given < limit)
+
+
+def _numbers(version: Version) -> tuple[int, int, int]:
+    return version.major, version.minor, version.patch
 
 
 def _equal(limit: _Comparison, version: Version) -> bool:
-    return _tilde(limit, version) if limit.wild else version == limit.version
-
-
-def _not_equal(limit: _Comparison, version: Version) -> bool:
-    if not limit.wild:
-        return version != limit.version
-    given = (version.major, version.minor)
-    known = (limit.version.major, limit.version.minor)
-    count = 3 - limit.wild
-    return given[:count] != known[:count] if count else False
-
-
-def _greater(limit: _Comparison, version: Version) -> bool:
-    return version > limit.version if not limit.wild else limit.wild < 3 and version >= limit.above
-
-
-def _at_most(limit: _Comparison, version: Version) -> bool:
-    return version <= limit.version if not limit.wild else limit.wild == 3 or version < limit.above
+    return limit.order(version) == 0 if limit.said == 3 else _tilde(limit, version)
 
 
 def _tilde(limit: _Comparison, version: Version) -> bool:
-    if limit.wild == 3:
-        return True
-    wild = replace(limit, wild=max(limit.wild, 1))
-    return limit.version <= version and version < wild.above
+    count = min(limit.said, 2)
+    same = _numbers(version)[:count] == _numbers(limit.version)[:count]
+    return limit.said == 0 or (same and version >= limit.version)
 
 
 def _caret(limit: _Comparison, version: Version) -> bool:
+    """The first number that is not 0 stays, or the last that is said."""
     base = limit.version
-    if limit.wild == 3:
-        return True
-    if version < base:
-        return False
-    if base.major or limit.wild == 2:
-        return version.major == base.major
-    if version.major:
-        return False
-    if base.minor or limit.wild == 1:
-        return version.minor == base.minor
-    return version.minor == 0 and version.patch == base.patch
+    count = 1 if base.major or limit.said < 2 else 2 if base.minor or limit.said < 3 else 3
+    return version >= base and _numbers(version)[:count] == _numbers(base)[:count]
 
 
 _TESTS: dict[str, Callable[[_Comparison, Version], bool]] = {
     "": _equal,
     "=": _equal,
-    "!=": _not_equal,
-    ">": _greater,
+    "!=": lambda limit, version: limit.said == 0 or limit.order(version) != 0,
+    ">": lambda limit, version: limit.order(version) > 0,
     "<": lambda limit, version: version < limit.version,
     ">=": lambda limit, version: version >= limit.version,
     "=>": lambda limit, version: version >= limit.version,
-    "<=": _at_most,
-    "=<": _at_most,
+    "<=": lambda limit, version: limit.order(version) <= 0,
+    "=<": lambda limit, version: limit.order(version) <= 0,
     "~": _tilde,
     "~>": _tilde,
     "^": _caret,
@@ -220,9 +201,8 @@ def _comparison(match: re.Match[str]) -> _Comparison:
         if number is None or not number.isdigit():
             break
         known.append(int(number))
-    wild = 3 - len(known)
-    major, minor, patch = (*known, *([0] * wild))
-    return _Comparison(operator, Version(major, minor, patch, prerelease or "", metadata or ""), wild)
+    major, minor, patch = (*known, *([0] * (3 - len(known))))
+    return _Comparison(operator, Version(major, minor, patch, prerelease or "", metadata or ""), len(known))
 
 
 def _constraint(text: str) -> list[list[_Comparison]]:
