@@ -149,10 +149,10 @@ class _Comparison:
         return _TESTS[self.operator](self, version)
 
     def order(self, version: Version) -> int:
-        """-1, 0 or 1 as the version is before, within or after what is said; `*` counts as `0` here."""
+        """-1, 0 or 1 as the version is before, within or after what is said; `*` counts as `0.0` here."""
         if self.said == 3:
             return compare(version, self.version)
-        count = max(self.said, 1)
+        count = self.said or 2
         given, limit = _numbers(version)[:count], _numbers(self.version)[:count]
         return (given > limit) - (given < limit)
 
@@ -174,7 +174,7 @@ def _tilde(limit: _Comparison, version: Version) -> bool:
 def _caret(limit: _Comparison, version: Version) -> bool:
     """The first number that is not 0 stays, or the last that is said."""
     base = limit.version
-    count = 1 if base.major or limit.said < 2 else 2 if base.minor or limit.said < 3 else 3
+    count = 1 if base.major or limit.said == 1 else 2 if base.minor or limit.said < 3 else 3
     return version >= base and _numbers(version)[:count] == _numbers(base)[:count]
 
 

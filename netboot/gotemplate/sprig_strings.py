@@ -246,7 +246,8 @@ def _splitn(separator: str, count: int, text: str) -> Value:
 @function(params=("any",))
 def _sort_alpha(values: Value) -> Value:
     texts = strings_of(values) if isinstance(values, list | tuple) else [plain(values)]
-    return GoList(list[Value](sorted(texts, key=to_bytes)), "string")
+    texts.sort(key=to_bytes)
+    return GoList(texts, "string")
 
 
 @function(params=("any",))
