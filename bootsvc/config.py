@@ -11,7 +11,7 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,8 +32,9 @@ from bootsvc.keytable import (
     number,
     text,
 )
-from bootsvc.yamlfile import compose, read_text
+from bootsvc.yamlfile import compose, read_text, value
 from images.errors import Error
+from netboot.head_conf import HeadConf, head_conf
 
 DEFAULT_SOURCE = Path("/etc/warewulf/warewulf.conf")
 
@@ -121,6 +122,8 @@ class Config:
     http: HttpConfig = HttpConfig()
     image_mounts: tuple[ImageMount, ...] = ()
     head: HeadConfig = field(default_factory=HeadConfig)
+    templates: HeadConf = field(default_factory=HeadConf)
+    """What `.ww` templates may name of it."""
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -142,7 +145,7 @@ class Config:
         settings = Settings(source)
         if document is not None:
             settings.read(document, TABLE)
-        return _config(settings)
+        return replace(_config(settings), templates=_templates({} if document is None else value(document, source), settings))
 
 
 _UNUSED_PATHS = ("bindir", "srvdir", "firewallddir", "systemddir", "datadir", "wwclientdir", "wwfilesdir")
@@ -261,6 +264,20 @@ def _paths(settings: Settings) -> Paths:
         overlays=get("wwoverlaydir") or state / "overlays",
         **_given(**{key: get(key) for key in ("sysconfdir", "localstatedir", "cachedir", "ipxesource")}),
     )
+
+
+def _templates(document: Mapping[str, Any], settings: Settings) -> HeadConf:
+    paths = _paths(settings)
+    known = {
+        "sysconfdir": paths.sysconfdir,
+        "localstatedir": paths.localstatedir,
+        "cachedir": paths.cachedir,
+        "ipxesource": paths.ipxesource,
+        "wwchrootdir": paths.chroots,
+        "wwprovisiondir": paths.provision,
+        "wwoverlaydir": paths.overlays,
+    }
+    return head_conf(document, {name: str(path) for name, path in known.items()})
 
 
 def _image_mounts(settings: Settings) -> Iterator[ImageMount]:

@@ -49,6 +49,7 @@ def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
         dns=config.dhcp.dns,
         sysconfdir=config.paths.sysconfdir,
         chroots=config.paths.chroots,
+        conf=config.templates,
         authorized_keys=authorized_keys(Path("/root"), config.paths.nodes_conf.parent / "authorized_keys"),
         update_interval=config.head.update_interval,
         exports=exports(config, config.network or network),

@@ -4,12 +4,13 @@ An engine is a row of `netboot.engines.ENGINES`, by the suffix of its templates.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from netboot.head_conf import HeadConf
 from netboot.node import Node
 from netboot.reads import Trace
 from netboot.urls import Urls
@@ -37,6 +38,7 @@ class Server:
     `sysconfdir` is where relative names of included files begin (in its `warewulf`), `chroots` where the images' trees are.
     `update_interval` is how often a node looks for a new runtime overlay, in seconds; `exports` are what it may mount from
     here, and `key_type` is the kind of key that users get.
+    `conf` is what Go templates may name of warewulf.conf.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Server:
     update_interval: int = 60
     exports: tuple[Export, ...] = ()
     key_type: str = "ed25519"
+    conf: HeadConf = field(default_factory=HeadConf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
