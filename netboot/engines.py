@@ -5,10 +5,11 @@ from functools import lru_cache
 
 from netboot.engine import Engine, HeadFiles, RenderContext, Rendering, Template
 from netboot.errors import OverlayError, TemplateError
+from netboot.gotemplate.engine import GoEngine
 from netboot.reads import Trace
 from netboot.template import Jinja
 
-ENGINES: Mapping[str, Engine] = {".j2": Jinja()}
+ENGINES: Mapping[str, Engine] = {".j2": Jinja(), ".ww": GoEngine()}
 """`NAME` and one of these suffixes is a template that becomes `NAME`."""
 
 MAX_PARSED = 1024
