@@ -40,11 +40,6 @@ def variables(source: str, functions: Collection[str]) -> list[Variable]:
     return [_describe(name, comments.get(name, "")) for name in sorted(names)]
 
 
-def documentation(source: str) -> str:
-    """What comments `{{/* wwdoc: text */}}` say of the template."""
-    return "\n".join(text for name, text in _COMMENT.findall(source) if name == "wwdoc")
-
-
 def _names(node: object) -> Iterator[str]:
     """Every chain of fields below a node of the tree, longest first."""
     if isinstance(node, FieldNode):
