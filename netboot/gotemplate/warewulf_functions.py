@@ -137,9 +137,9 @@ class Execution:
                 content.append(following)
                 continue
             if begun or target is not None:
-                yield Output(path=name, text="".join(content), target=target)
+                yield _output(name, content, target)
             name, content, target, begun = self._named(word), [following], None, True
-        yield Output(path=name, text="" if target is not None else "".join(content), target=target)
+        yield _output(name, content, target)
 
     def _named(self, name: str) -> str:
         """A name from `file`: from the node's root, or beside the template."""
@@ -152,6 +152,10 @@ class Execution:
         if "\0" in str(path):
             raise FunctionError("a path cannot hold a NUL")
         return from_bytes(self._files.read(path, root) or b"")
+
+
+def _output(path: str, content: list[str], target: str | None) -> Output:
+    return Output(path=path, text="" if target is not None else "".join(content), target=target)
 
 
 def _named_mark(kind: str, what: str) -> Callable[[str], Value]:
