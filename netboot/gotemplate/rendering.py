@@ -59,4 +59,5 @@ def _said(error: GoTemplateError) -> TemplateError:
     found = _AT.search(error.message.removesuffix(error.reason))
     place = "" if error.column is None else f"column {error.column + 1}: "
     at = f" at {found[1]}" if found else ""
-    return TemplateError(f"{place}{error.reason}{at}", line=error.line)
+    hint = f" ({error.hint})" if error.hint else ""
+    return TemplateError(f"{place}{error.reason}{at}{hint}", line=error.line)
