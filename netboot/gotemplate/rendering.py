@@ -7,7 +7,7 @@ from netboot.engine import HeadFiles, RenderContext, Rendering, Variable
 from netboot.errors import TemplateError
 from netboot.gotemplate.builtins import BUILTIN_NAMES
 from netboot.gotemplate.data import Root
-from netboot.gotemplate.errors import Abort, GoTemplateError
+from netboot.gotemplate.errors import Abort, FunctionError, GoTemplateError
 from netboot.gotemplate.template import Template
 from netboot.gotemplate.used_variables import variables
 from netboot.gotemplate.warewulf_functions import FUNCTION_NAMES, Execution
@@ -40,11 +40,14 @@ class GoTemplate:
         root = Root(context, trace, source=source, now=now.astimezone(execution.zone))
         try:
             text = self._template.execute(root, execution.functions())
+            outputs = tuple(execution.outputs(text))
         except Abort:
             return Rendering(outputs=(), aborted=True, backup=execution.backup)
         except GoTemplateError as exc:
             raise _said(exc) from exc
-        return Rendering(outputs=tuple(execution.outputs(text)), backup=execution.backup)
+        except FunctionError as exc:
+            raise TemplateError(str(exc)) from exc
+        return Rendering(outputs=outputs, backup=execution.backup)
 
     def variables(self) -> list[Variable]:
         """What the template uses, for `wwctl overlay info`."""

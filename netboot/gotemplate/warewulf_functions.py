@@ -128,8 +128,13 @@ class Execution:
         return Storage(node.disks, node.filesystems, lambda name: None).ignition
 
     def outputs(self, text: str) -> Iterator[Output]:
-        """The files in what the template wrote: what stands before the first `file` is one only where there is no `file`."""
+        """The files in what the template wrote: what stands before the first `file` is one only where there is no `file`.
+
+        Raises FunctionError for a mark that another function has changed.
+        """
         pieces = _MARK.split(text)
+        if any(half in piece for piece in (*pieces[::3], *pieces[2::3]) for half in ("\ud800", "\ud801")):
+            raise FunctionError("what file, softlink and ImportLink give is no text: no other function may change it")
         name, content, target, begun = self._path, [pieces[0]], None, False
         for kind, word, following in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
             if kind == "L":

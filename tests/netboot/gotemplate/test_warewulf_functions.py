@@ -147,6 +147,28 @@ def test_names_that_no_file_has(name: str, head: Head) -> None:
         head.render(f'{{{{ file "{name}" }}}}')
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{{ file "x" | replace "F" "" }}',
+        '{{ file (softlink "x") }}',
+        '{{ file "x" | trunc 3 }}',
+        '{{ file "x" | quote }}',
+        '{{ softlink "x" | toJson }}',
+        '{{ slice (file "x") 0 2 }}',
+        '{{ file "x" | b64enc }}',
+    ],
+)
+def test_a_mark_is_no_text(source: str, head: Head) -> None:
+    """Either it is refused or it stays whole: half of one never comes to a file."""
+    try:
+        made = head.render(source)
+    except OverlayError:
+        return
+    for output in made.outputs:
+        (output.path + output.text).encode(errors="surrogateescape")
+
+
 def test_links(head: Head) -> None:
     made = head.render('{{ softlink "/the/target" }}\nno text\n{{ file "b" }}\n{{ softlink "x" }}{{ softlink "y" }}\n')
     assert made.outputs == (
