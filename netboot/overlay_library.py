@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from netboot import overlay
@@ -10,6 +11,15 @@ from netboot.head_files import is_settled
 from netboot.overlay import Overlay
 
 _Seen = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _Looks:
+    """How often one overlay was looked at, and what was found the last time; the lock is held while somebody looks."""
+
+    begun: int = 0
+    found: Overlay | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Library:
@@ -22,6 +32,7 @@ class Library:
         self.folders = folders
         self._once = once
         self._known: dict[str, tuple[_Seen, Overlay]] = {}
+        self._looks: dict[str, _Looks] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -32,10 +43,25 @@ class Library:
         return overlay.find(name, self.folders)
 
     def load(self, name: str) -> Overlay:
-        """The overlay as it is now. Raises OverlayNotFound or OverlayError."""
+        """The overlay as it is now. Raises OverlayNotFound or OverlayError.
+
+        Of many who ask at once one looks, and the others take what was found, if it was looked for after they asked.
+        """
         if self._once and name in self._known:
             return self._known[name][1]
         folder = self.find(name)
+        with self._lock:
+            looks = self._looks.setdefault(name, _Looks())
+            begun = looks.begun
+        with looks.lock:
+            if looks.begun > begun and looks.found is not None:
+                return looks.found
+            looks.begun += 1
+            looks.found = None
+            looks.found = self._load(name, folder)
+            return looks.found
+
+    def _load(self, name: str, folder: Path) -> Overlay:
         settled, seen = _look(folder)
         with self._lock:
             known = self._known.get(name)

@@ -74,7 +74,11 @@ def _step(value: Any, step: str) -> object:
         return list(value) if isinstance(value, Mapping) else ()
     if isinstance(value, Mapping):
         return value.get(step, _MISSING)
-    return getattr(value, step, _MISSING)
+    try:
+        return getattr(value, step, _MISSING)
+    except (ValueError, TypeError, ArithmeticError, LookupError) as exc:
+        # A property that has no value for these fields; rendering will say so.
+        return f"\0{exc}"
 
 
 def stand_in(value: Any, path: ReadPath, trace: Trace) -> Any:

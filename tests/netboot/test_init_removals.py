@@ -56,7 +56,7 @@ def unpack(root: Path, placed: Placed, stage: str, image: ImageView) -> None:
 
 
 def boot(root: Path, require_tool: Callable[..., Path]) -> list[str]:
-    command = [require_tool("unshare", package="util-linux"), "--mount", "--pid", "--fork", "chroot", root, "/init"]
+    command = [str(require_tool("unshare", package="util-linux")), "--mount", "--pid", "--fork", "chroot", str(root), "/init"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return [line for line in done.stdout.splitlines() if line.startswith("/etc")]
 

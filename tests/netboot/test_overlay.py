@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -241,3 +242,17 @@ def test_a_library_sees_every_change(site: Callable[..., Path]) -> None:
     assert library.load("mine").fingerprint == first.fingerprint
     site({"etc/a": "2"})
     assert library.load("mine").fingerprint != first.fingerprint
+
+
+def test_many_who_ask_at_once_see_what_was_there_when_they_asked(site: Callable[..., Path]) -> None:
+    library = Library([site({"etc/a": "0"})])
+    seen: dict[int, bytes] = {}
+
+    def ask(number: int) -> bytes:
+        return next(item.content for item in library.load("mine").items if item.path == b"etc/a")
+
+    with ThreadPoolExecutor(16) as threads:
+        for turn in range(1, 6):
+            site({"etc/a": str(turn)})
+            seen[turn] = b",".join(sorted(set(threads.map(ask, range(32)))))
+    assert seen == {turn: str(turn).encode() for turn in range(1, 6)}

@@ -187,3 +187,9 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     assert cache.look(asked)[0] == b"2"
     path.unlink()
     assert cache.look(asked) == (None, None)
+
+
+def test_a_field_that_has_no_value_any_more_is_a_change() -> None:
+    paths = reads("{{ node.primary.interface }}")
+    bad = to_node("n1", {"network devices": {"default": {"ipaddr": "10.0.0.1", "netmask": "255.0.255.0"}}})
+    assert digest(paths, context(bad)) != digest(paths, context())
