@@ -42,6 +42,8 @@ def _head(folder: Path, nodes: int) -> tuple[HeadNode, Path]:
     paths = Config.load(head.root / "warewulf.conf").paths
     paths.nodes_conf.parent.mkdir(parents=True, exist_ok=True)
     text = records.text(nodes).replace("system overlay: [hostname, hosts]", f"system overlay: {DEFAULT_SET}")
+    # What a device's configuration needs, and a list of nodes does not.
+    text = text.replace("type: infiniband", "type: infiniband\n        device: ib0\n        netmask: 255.0.0.0")
     paths.nodes_conf.write_text(text)
     return head, paths.provision / "overlays"
 

@@ -21,6 +21,7 @@ from images.errors import Error
 from netboot.errors import OverlayError, OverlayNotFound
 from netboot.node import Node
 from netboot.overlay_archive import archive
+from netboot.overlay_render import OWN_INIT
 
 
 @click.pass_obj
@@ -139,12 +140,8 @@ def _check(invocation: Invocation, /, names: tuple[str, ...], form: str | None) 
             except OverlayError as exc:
                 # The sentence ends with the node's name, which all of them have in common but for that.
                 found.setdefault(exc.message.removesuffix(f" (node {node.id})"), []).append(node.id)
-    missing = {name for node in site.registry.nodes for name in (*node.system_overlay, *node.runtime_overlay)} - {
-        *site.library.names(), "wwinit",
-    }  # fmt: skip
     if not names:
-        for name in sorted(missing):
-            having = [node.id for node in site.registry.nodes if name in (*node.system_overlay, *node.runtime_overlay)]
+        for name, having in _missing_overlays(site).items():
             found[f"there is no overlay {name!r}"] = having
     if form is not None:
         write([{"problem": problem, "nodes": hostlist.compress(nodes)} for problem, nodes in found.items()], form)
@@ -153,6 +150,23 @@ def _check(invocation: Invocation, /, names: tuple[str, ...], form: str | None) 
             print(f"{problem} (node {hostlist.compress(nodes)})")
         print(f"{len(known)} overlay(s) checked, {len(found)} problem(s)")
     return 1 if found else 0
+
+
+def _missing_overlays(site: Site) -> dict[str, list[str]]:
+    """The overlays that do not exist, and the nodes that should have them; our init needs no overlay."""
+    wanted: dict[str, list[str]] = {}
+    for node in site.registry.nodes:
+        for name in dict.fromkeys((*node.system_overlay, *node.runtime_overlay)):
+            wanted.setdefault(name, []).append(node.id)
+    return {name: nodes for name, nodes in sorted(wanted.items()) if name != OWN_INIT and not _exists(site, name)}
+
+
+def _exists(site: Site, name: str) -> bool:
+    try:
+        site.overlays.find(name)
+    except OverlayNotFound:
+        return False
+    return True
 
 
 build = Verb(
