@@ -45,6 +45,3 @@ def render(source: bytes, context: RenderContext, trace: Trace, files: HeadFiles
             f"overlay {context.overlay}, {path}:{exc.line or '?'}: {exc.reason} (node {context.node.id})",
             hint=exc.hint or "mend the template",
         ) from exc
-    except OverlayError as exc:
-        # What a function of the template's found wrong with the node.
-        raise OverlayError(f"overlay {context.overlay}, {path}: {exc.message} (node {context.node.id})", hint=exc.hint) from exc

@@ -26,6 +26,8 @@ TRUE_WORDS = ("true", "yes", "1", "t")
 SECRET = re.compile("pass(word|wd|phrase)|secret|token|credential|private|asset.key", re.IGNORECASE)
 """What the last name of a secret's path looks like."""
 HIDDEN = "(not shown)"
+ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+"""A path below /usr/share/zoneinfo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class NodeFacts:
         """The node's tag `localtime`, else where the server's /etc/localtime leads, else UTC."""
         tag = self._tag("localtime")
         if tag:
+            if not ZONE.fullmatch(tag):
+                raise OverlayError(f"the tag localtime {tag!r} is no time zone", hint="such as Europe/Berlin, or UTC")
             return tag
         target = self._files.read_link(self._context.server.sysconfdir / "localtime") or ""
         return target.rpartition("zoneinfo/")[2] or "UTC"

@@ -73,7 +73,7 @@ class Mount:
             target, lines = "swap.target", [f"[Swap]\nWhat={_specifiers(self.device)}"]
         else:
             what, where = _specifiers(self.device), _specifiers(self.path)
-            target, lines = "local-fs.target", [f"[Mount]\nWhat={what}\nWhere={where}\nType={self.format}"]
+            target, lines = "local-fs.target", [f"[Mount]\nWhat={what}\nWhere={where}\nType={_specifiers(self.format)}"]
         lines += [f"Options={_specifiers(self.options)}"] if self.options != "defaults" else []
         return f"[Unit]\nBefore={target}\n\n" + "\n".join(lines) + "\n"
 
@@ -81,7 +81,7 @@ class Mount:
     def fstab(self) -> str:
         """The line of fstab(5); `noauto`, because the units mount it, and a blank disk must not stop the boot."""
         options = "noauto" if self.options == "defaults" else f"noauto,{self.options}"
-        return f"{fstab_field(self.device)} {fstab_field(self.path)} {self.format} {fstab_field(options)} 0 0"
+        return " ".join([*map(fstab_field, (self.device, self.path, self.format, options)), "0 0"])
 
 
 class Storage:
@@ -199,8 +199,8 @@ def _escaped(char: str) -> str:
 
 
 def _specifiers(text: str) -> str:
-    """A percent sign begins a specifier in a unit (systemd.unit(5))."""
-    return text.replace("%", "%%")
+    """A percent sign begins a specifier in a unit (systemd.unit(5)). Raises OverlayError."""
+    return _one_line(text, "the file system's").replace("%", "%%")
 
 
 def fstab_field(text: str) -> str:

@@ -280,6 +280,21 @@ def test_units(overlay: str, render: Render, tmp_path: Path, require_tool: Calla
     assert said == ""
 
 
+@pytest.mark.parametrize("zone", ["../../etc/shadow", "/etc/shadow", "a b", "Europe/"])
+def test_a_time_zone_that_is_none(zone: str, render: Render) -> None:
+    with pytest.raises(OverlayError, match="is no time zone"):
+        render("localtime", changed("simple", tags={"localtime": zone}))
+
+
+@pytest.mark.parametrize("field", ["path", "mount_options", "format"])
+def test_a_value_is_no_second_line(field: str, render: Render) -> None:
+    one = {"format": "ext4", "path": "/a", "mount_options": "ro", field: "/x\nExecStart=y"}
+    node = to_node("n", {"filesystems": {"/dev/sda1": one}})
+    with pytest.raises(OverlayError):
+        render("systemd.mount", node)
+    assert len(render("fstab", node)[b"etc/fstab"].content.splitlines()) == 6
+
+
 def test_unit_names_are_as_systemd_escapes_them(require_tool: Callable[..., Path]) -> None:
     paths = ["/", "/scratch", "//a/b/", "/a-b/c d", "/.hidden/x", "/dev/disk/by-id/x:1_2", "/ü"]
     tool = require_tool("systemd-escape", package="systemd")
