@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Interface
 from pathlib import Path, PurePosixPath
 
@@ -83,7 +84,9 @@ def load(tmp_path: Path, text: str) -> Config:
 
 
 def test_every_key(tmp_path: Path) -> None:
-    assert load(tmp_path, EVERY_KEY) == Config(
+    loaded = load(tmp_path, EVERY_KEY)
+    # What templates may name has tests of its own.
+    assert replace(loaded, templates=Config().templates) == Config(
         source=tmp_path / "warewulf.conf",
         fqdn="head.cluster",
         ipaddr=IPv4Address("10.0.0.1"),

@@ -111,6 +111,16 @@ def test_a_site_overlay_host_is_used(site: Site) -> None:
     assert (site.etc / "hosts").read_text() == f"{BEGIN}\nn1!\nn2!\n{END}\n"
 
 
+def test_a_go_template_makes_the_whole_file(site: Site) -> None:
+    """As Warewulf's own does, which takes what stands before the mark from the file itself."""
+    place = site.root / "lib/warewulf/overlays/host/rootfs/etc/hosts.ww"
+    place.parent.mkdir(parents=True)
+    place.write_text("{{ range $node := $.AllNodes }}{{ $node.Id }} {{ end }}\n")
+    (site.etc / "hosts").write_text("127.0.0.1 localhost\n")
+    site.configure("hostfile")
+    assert (site.etc / "hosts").read_text() == "n1 n2 \n"
+
+
 def test_the_host_overlay_can_be_off(site: Site) -> None:
     site.conf.write_text(site.conf.read_text() + "warewulf: {host overlay: false}\n")
     assert "the host overlay is off" in site.configure("hostfile")
