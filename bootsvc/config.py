@@ -4,9 +4,13 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
 
     bootsvc:
       dhcp:
+        mode: authoritative       or `proxy` beside another DHCP server, or `off`
+        unknown: offer            or `ignore`: what a machine gets that no node is
         lease seconds: 3600       how long a dynamic address is lent, in seconds
         router: 10.0.0.1          the default gateway that nodes are told; none: no gateway
-        dns: [10.0.0.1]           name servers that nodes are told
+        dns: [10.0.0.1]           name servers that nodes are told; likewise `ntp`, `search`; `domain` is one word
+        subnets:                  networks behind relays or on other interfaces
+          - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds` of its own
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
 """
 
@@ -16,10 +20,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bootsvc.dhcp import settings as dhcp
+from bootsvc.dhcp.settings import DhcpConfig as DhcpConfig
+from bootsvc.dhcp.settings import dhcp_config
 from bootsvc.headconfig import HeadConfig, head_config
 from bootsvc.keytable import (
     Anything,
-    ListOf,
     MapOf,
     RecordsOf,
     Settings,
@@ -72,17 +78,6 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DhcpConfig:
-    enabled: bool = True
-    range_start: IPv4Address | None = None
-    range_end: IPv4Address | None = None
-    lease_seconds: int = 3600
-    router: IPv4Address | None = None
-    dns: tuple[IPv4Address, ...] = ()
-    router_advertisements: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TftpConfig:
     enabled: bool = True
     ipxe: dict[str, str] = field(default_factory=dict)
@@ -117,7 +112,7 @@ class Config:
     ipaddr: IPv4Address | None = None
     network: IPv4Network | None = None
     paths: Paths = Paths()
-    dhcp: DhcpConfig = DhcpConfig()
+    dhcp: DhcpConfig = field(default_factory=DhcpConfig)
     tftp: TftpConfig = TftpConfig()
     http: HttpConfig = HttpConfig()
     image_mounts: tuple[ImageMount, ...] = ()
@@ -194,7 +189,7 @@ TABLE: Table = {
         **dict.fromkeys(_UNUSED_PATHS, absolute_path),
     },
     "bootsvc": {
-        "dhcp": {"lease seconds": number(60, 31_536_000), "router": ipv4, "dns": ListOf(ipv4)},
+        "dhcp": dhcp.KEYS,
         "router advertisements": flag,
     },
 }
@@ -209,7 +204,7 @@ def _config(settings: Settings) -> Config:
         ipaddr=ipaddr,
         network=network,
         paths=_paths(settings),
-        dhcp=_dhcp(settings, network),
+        dhcp=dhcp_config(settings, network),
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
         http=HttpConfig(**_given(port=get("warewulf", "port"), secure=get("warewulf", "secure"))),
         image_mounts=tuple(_image_mounts(settings)),
@@ -289,30 +284,3 @@ def _image_mounts(settings: Settings) -> Iterator[ImageMount]:
         if ".." in dest.parts or dest == PurePosixPath("/"):
             raise settings.error(("image mounts",), f"the dest {dest} is no place in an image", "name a path below /")
         yield ImageMount(source=source, dest=dest, **{key: record[key] for key in ("readonly", "copy") if key in record})
-
-
-def _dhcp(settings: Settings, network: IPv4Network | None) -> DhcpConfig:
-    start, end = (settings.get("dhcp", f"range {edge}") for edge in ("start", "end"))
-    for edge, address in (("start", start), ("end", end)):
-        path = ("dhcp", f"range {edge}")
-        if address and network and address not in network:
-            raise settings.error(path, f"{address} is not in the network {network}", "the range is lent to nodes there")
-        if address and network and address in (network.network_address, network.broadcast_address):
-            raise settings.error(path, f"{address} is an address that no machine in {network} can have")
-    if (start is None) != (end is None):
-        missing = "end" if end is None else "start"
-        path = ("dhcp", "range start" if end is None else "range end")
-        raise settings.error(path, f"there is no range {missing}", f"give `range {missing}:` too, or neither")
-    if start and start > end:
-        raise settings.error(("dhcp", "range end"), f"{end} comes before range start {start}", "swap the two")
-    return DhcpConfig(
-        range_start=start,
-        range_end=end,
-        **_given(
-            enabled=settings.get("dhcp", "enabled"),
-            lease_seconds=settings.get("bootsvc", "dhcp", "lease seconds"),
-            router=settings.get("bootsvc", "dhcp", "router"),
-            dns=settings.get("bootsvc", "dhcp", "dns"),
-            router_advertisements=settings.get("bootsvc", "router advertisements"),
-        ),
-    )

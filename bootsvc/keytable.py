@@ -4,6 +4,7 @@ with the closest known key for each key that the table lacks."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import Enum
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class MapOf:
 class RecordsOf:
     """A list of mappings with the keys of this table; a key that a mapping lacks is not in its record."""
 
-    table: "Mapping[str, Parse | type[Anything]]"
+    table: "Mapping[str, Parse | ListOf | type[Anything]]"
 
 
 class Anything:
@@ -95,7 +96,9 @@ class Settings:
             return self._records(node, expected.table, path)
         return self._scalar(node, expected, path)
 
-    def _records(self, node: Node, table: "Mapping[str, Parse | type[Anything]]", path: KeyPath) -> tuple[dict[str, Any], ...]:
+    def _records(
+        self, node: Node, table: "Mapping[str, Parse | ListOf | type[Anything]]", path: KeyPath
+    ) -> tuple[dict[str, Any], ...]:
         key = ": ".join(path)
         if not isinstance(node, SequenceNode):
             raise error(self.source, node, "expected a list", key=key, hint="each of its members begins with `- `")
@@ -107,7 +110,7 @@ class Settings:
                 if expected is None:
                     self._warn(item.line, (*path, item.key), table)
                 elif expected is not Anything and item.value.tag != NULL:
-                    record[item.key] = self._scalar(item.value, expected, (*path, item.key))
+                    record[item.key] = self._value(item.value, expected, (*path, item.key))
             records.append(record)
         return tuple(records)
 
@@ -148,6 +151,28 @@ def number(low: int, high: int) -> Parse:
         raise ValueError(f"expected a number from {low} to {high}")
 
     return parse
+
+
+def choice(of: type[Enum]) -> Parse:
+    """One of an enum's values."""
+
+    def parse(value: str) -> Enum:
+        # YAML 1.1 takes `off` for a boolean; the text is what it was.
+        try:
+            return of(value.lower())
+        except ValueError as exc:
+            raise ValueError("expected " + " or ".join(str(member.value) for member in of)) from exc
+
+    return parse
+
+
+def network(value: str) -> IPv4Network:
+    try:
+        if "/" in value:
+            return IPv4Network(value)
+    except ValueError as exc:
+        raise ValueError(f"expected a network such as 10.1.0.0/16: {exc}") from exc
+    raise ValueError("expected a network with its prefix length, such as 10.1.0.0/16")
 
 
 def ipv4(value: str) -> IPv4Address:

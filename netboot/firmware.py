@@ -8,24 +8,36 @@ from enum import Enum
 class Arch(Enum):
     """What is booted, in Warewulf's and OCI's words for it."""
 
+    X86 = "386"
     X86_64 = "amd64"
     ARM64 = "arm64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """One kind of ROM: the loader it is given over TFTP, and what that loader boots."""
+    """One kind of ROM: the loader it is given, and what that loader boots."""
 
     name: str
     arch: Arch
     loader: str
+    http: bool = False
+    """UEFI HTTP Boot: the boot file is a URL, and not a name for TFTP."""
+    tftp_twin: int | None = None
+    """Of HTTP Boot: the architecture that the same machine sends when it boots by TFTP, whose loader it can be given."""
 
+
+_X86, _X86_64, _ARM64 = "snponly-i386.efi", "snponly.efi", "snponly-arm64.efi"
 
 FIRMWARES: Mapping[int, Firmware] = {
     0x00: Firmware(name="BIOS", arch=Arch.X86_64, loader="undionly.kpxe"),
+    0x06: Firmware(name="UEFI x86", arch=Arch.X86, loader=_X86),
     # EFI BC (7) and EFI x86-64 (9) were swapped in RFC 4578's first text; ROMs send either for x86-64.
-    0x07: Firmware(name="UEFI x86-64", arch=Arch.X86_64, loader="snponly.efi"),
-    0x09: Firmware(name="UEFI x86-64", arch=Arch.X86_64, loader="snponly.efi"),
+    0x07: Firmware(name="UEFI x86-64", arch=Arch.X86_64, loader=_X86_64),
+    0x09: Firmware(name="UEFI x86-64", arch=Arch.X86_64, loader=_X86_64),
+    0x0B: Firmware(name="UEFI arm64", arch=Arch.ARM64, loader=_ARM64),
+    0x0F: Firmware(name="UEFI x86 HTTP", arch=Arch.X86, loader=_X86, http=True, tftp_twin=0x06),
+    0x10: Firmware(name="UEFI x86-64 HTTP", arch=Arch.X86_64, loader=_X86_64, http=True, tftp_twin=0x07),
+    0x13: Firmware(name="UEFI arm64 HTTP", arch=Arch.ARM64, loader=_ARM64, http=True, tftp_twin=0x0B),
 }
 
 
@@ -37,9 +49,17 @@ def find_firmware(client_arch: int) -> Firmware | None:
 def loader(client_arch: int, configured: Mapping[str, str]) -> str | None:
     """The loader's file name; `configured` is warewulf.conf's `tftp: ipxe:` map, which replaces ours as a whole.
 
-    Its keys are Warewulf's spelling of the architecture: `00:07`.
+    Its keys are Warewulf's spelling of the architecture: `00:07`. A map that does not know HTTP Boot's own numbers means
+    the same loader for it.
     """
-    if configured:
-        return configured.get(f"{client_arch >> 8:02X}:{client_arch & 0xFF:02X}")
     firmware = find_firmware(client_arch)
-    return None if firmware is None else firmware.loader
+    if not configured:
+        return None if firmware is None else firmware.loader
+    found = configured.get(_spelled(client_arch))
+    if found is None and firmware is not None and firmware.tftp_twin is not None:
+        found = configured.get(_spelled(firmware.tftp_twin))
+    return found
+
+
+def _spelled(client_arch: int) -> str:
+    return f"{client_arch >> 8:02X}:{client_arch & 0xFF:02X}"

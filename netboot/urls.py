@@ -37,6 +37,8 @@ ROUTE_GENERATION_END = "/generations/sha256:{digest:[0-9a-f]{64}}/end"
 ROUTE_BLOB = "/blobs/sha256:{digest:[0-9a-f]{64}}"
 ROUTE_STATUS = "/status"
 ROUTE_REPORT = "/report/{wwid}"
+ROUTE_DISCOVER = "/discover/{wwid}"
+ROUTE_EFIBOOT = "/efiboot/{file}"
 
 
 def is_digest(text: str) -> bool:
@@ -63,6 +65,15 @@ class Urls:
     def ipxe(self, hwaddr: str) -> str:
         """What DHCP hands iPXE; iPXE itself fills in asset key and UUID."""
         return f"{self.base}/ipxe/{wwid(hwaddr)}?assetkey=${{asset:uristring}}&uuid=${{uuid}}"
+
+    def discover(self, hwaddr: str, attempt: int | None = None) -> str:
+        """What DHCP hands the iPXE of a machine that no node is; `attempt` counts how often it asked before."""
+        counted = "" if attempt is None else f"&attempt={attempt}"
+        return f"{self.base}/discover/{wwid(hwaddr)}?uuid=${{uuid}}&serial=${{serial:uristring}}{counted}"
+
+    def efiboot(self, file: str) -> str:
+        """A loader for firmware that boots over HTTP."""
+        return f"{self.base}/efiboot/{file}"
 
     def stage(self, stage: Stage, hwaddr: str) -> str:
         return f"{self.base}/{stage.value}/{wwid(hwaddr)}"

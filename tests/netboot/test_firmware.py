@@ -6,7 +6,18 @@ from netboot.firmware import find_firmware, loader
 
 
 @pytest.mark.parametrize(
-    ("client_arch", "expected"), [(0, "undionly.kpxe"), (7, "snponly.efi"), (9, "snponly.efi"), (6, None), (0x0B, None)]
+    ("client_arch", "expected"),
+    [
+        (0x00, "undionly.kpxe"),
+        (0x06, "snponly-i386.efi"),
+        (0x07, "snponly.efi"),
+        (0x09, "snponly.efi"),
+        (0x0B, "snponly-arm64.efi"),
+        (0x0F, "snponly-i386.efi"),
+        (0x10, "snponly.efi"),
+        (0x13, "snponly-arm64.efi"),
+        (0x02, None),
+    ],
 )
 def test_default_loader(client_arch: int, expected: str | None) -> None:
     assert loader(client_arch, {}) == expected
@@ -16,3 +27,8 @@ def test_default_loader(client_arch: int, expected: str | None) -> None:
 def test_configured_map_replaces_ours_as_a_whole() -> None:
     configured = {"00:07": "shim.efi", "00:0B": "arm.efi"}
     assert [loader(arch, configured) for arch in (0, 7, 0x0B)] == [None, "shim.efi", "arm.efi"]
+
+
+def test_http_boot_gets_the_loader_of_its_tftp_twin_unless_it_has_its_own() -> None:
+    configured = {"00:07": "shim.efi", "00:13": "own.efi"}
+    assert [loader(arch, configured) for arch in (0x10, 0x13, 0x0F)] == ["shim.efi", "own.efi", None]
