@@ -26,6 +26,7 @@ from bootsvc.dhcp.settings import dhcp_config
 from bootsvc.headconfig import HeadConfig, head_config
 from bootsvc.keytable import (
     Anything,
+    ListOf,
     MapOf,
     RecordsOf,
     Settings,

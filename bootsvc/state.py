@@ -10,10 +10,14 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from bootsvc.dhcp.leases import MAX_LEASES, Lease, LeaseState
 from bootsvc.errors import BadState
@@ -26,7 +30,10 @@ MAX_MACHINES = 65536
 MAX_EVENTS = 500_000
 """Rows of the events table; the oldest go."""
 MAX_BATCH = 4096
-"""Statements of one commit."""
+"""Writes of one commit."""
+GATHER_SECONDS = 0.002
+"""How long a commit waits for company when the last one had some: fewer commits, where the load is high."""
+_COMPANY = 4
 _PRUNE_EVERY = 10_000
 
 _SCHEMA = """
@@ -44,6 +51,18 @@ CREATE TABLE machines (
 """
 
 
+# One statement for all rows of a commit: the interpreter's lock is free while it runs, and packets are answered meanwhile.
+_ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(7))
+_LEASE_ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(4))
+_PUT_LEASES = f"INSERT OR REPLACE INTO leases SELECT {_LEASE_ROWS} FROM json_each(?)"
+_ADD_EVENTS = f"INSERT INTO events (at, hwaddr, node, stage, detail, bytes, ipaddr) SELECT {_ROWS} FROM json_each(?)"
+_PUT_MACHINES = (
+    f"INSERT OR REPLACE INTO machines (at, hwaddr, node, stage, detail, bytes, ipaddr) SELECT {_ROWS} FROM json_each(?)"
+)
+_FORGET_MACHINES = "DELETE FROM machines WHERE hwaddr IN (SELECT value FROM json_each(?))"
+_PRUNE_EVENTS = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastEvent:
     """What was last heard of a machine; `when` in seconds since the epoch, `bytes` sent to it at that stage."""
@@ -58,13 +77,19 @@ class LastEvent:
     """The last address known, also from an earlier event."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Write:
-    """Statements of one commit-worthy change, and who waits for it."""
+Saved = Callable[[BadState | None], None]
+"""Told in the event loop that a lease is on disk, or why it is not."""
 
-    statements: Sequence[tuple[str, tuple[object, ...]]]
-    future: "asyncio.Future[None] | None" = None
-    loop: asyncio.AbstractEventLoop | None = None
+
+class _Write(NamedTuple):
+    """What one caller wants kept: rows, and who waits for them."""
+
+    lease: tuple[str, str, float, str] | None = None
+    saved: tuple[asyncio.AbstractEventLoop, Saved] | None = None
+    event: tuple[object, ...] | None = None
+    forgotten: str | None = None
+    """A machine whose last event goes, to make room."""
+    prune: bool = False
 
 
 class State:
@@ -119,12 +144,23 @@ class State:
 
     def save_lease(self, lease: Lease) -> "asyncio.Future[None]":
         """The future is done after the commit that holds the lease; it carries BadState when the commit failed."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        row = (str(lease.address), lease.hwaddr, lease.expires, lease.state.value)
-        statements = [("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)]
-        self._queue.put(_Write(statements=statements, future=future, loop=loop))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def saved(failure: BadState | None) -> None:
+            if future.done():
+                return
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+
+        self.write_lease(lease, saved)
         return future
+
+    def write_lease(self, lease: Lease, saved: Saved) -> None:
+        """As `save_lease`, without a future: `saved` is called in the running loop after the commit."""
+        row = (str(lease.address), lease.hwaddr, lease.expires, lease.state.value)
+        self._queue.put(_Write(lease=row, saved=(asyncio.get_running_loop(), saved)))
 
     def save_event(
         self,
@@ -145,20 +181,13 @@ class State:
         if known is not None and node is None:
             last = replace(last, node=known.node)
         self._last[hwaddr] = last
-        row = (when, hwaddr, last.node, stage, detail, size, None if ipaddr is None else str(ipaddr))
-        machine = (row[1], row[0], *row[2:])
-        statements: list[tuple[str, tuple[object, ...]]] = [
-            ("INSERT INTO events (at, hwaddr, node, stage, detail, bytes, ipaddr) VALUES (?, ?, ?, ?, ?, ?, ?)", row),
-            ("INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?, ?)", machine),
-        ]
+        row = (when, hwaddr, _text(last.node), _text(stage), _text(detail), size, None if ipaddr is None else str(ipaddr))
+        oldest = None
         if len(self._last) > MAX_MACHINES:
             oldest = next(iter(self._last))
             del self._last[oldest]
-            statements.append(("DELETE FROM machines WHERE hwaddr = ?", (oldest,)))
         self._written += 1
-        if self._written % _PRUNE_EVERY == 0:
-            statements.append(("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (MAX_EVENTS,)))
-        self._queue.put(_Write(statements=statements))
+        self._queue.put(_Write(event=row, forgotten=oldest, prune=self._written % _PRUNE_EVERY == 0))
 
     def last_event(self, hwaddr: str) -> LastEvent | None:
         """The last event of this hardware address; from memory."""
@@ -170,35 +199,31 @@ class State:
 
     def _write_all(self) -> None:
         """The writer thread: everything that is queued goes into one commit; the log says when that begins and ends to fail."""
-        failing = False
-        while (first := self._queue.get()) is not None:
-            batch, ended = [first], False
+        failing, ended, company = False, False, False
+        while not ended and (first := self._queue.get()) is not None:
+            if company:
+                time.sleep(GATHER_SECONDS)
+            batch = [first]
             while len(batch) < MAX_BATCH and not self._queue.empty():
                 item = self._queue.get()
                 if item is None:
                     ended = True
                     break
                 batch.append(item)
+            company = len(batch) > _COMPANY
             failure = self._commit(batch)
             if failure is not None and not failing:
                 log.error("%s; machines without a reservation get no address until it can be written again", failure.message)
             elif failure is None and failing:
                 log.info("the state database %s is written again", self._path)
             failing = failure is not None
-            for write in batch:
-                if write.loop is not None:
-                    # RuntimeError: the loop is closed, so nobody waits any more.
-                    with contextlib.suppress(RuntimeError):
-                        write.loop.call_soon_threadsafe(_resolve, write.future, failure)
-            if ended:
-                return
+            _tell([write.saved for write in batch if write.saved is not None], failure)
 
     def _commit(self, batch: Sequence[_Write]) -> BadState | None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for write in batch:
-                for sql, values in write.statements:
-                    self._connection.execute(sql, values)
+            for sql, rows in _statements(batch):
+                self._connection.execute(sql, (rows,))
             self._connection.execute("COMMIT")
         except sqlite3.Error as exc:
             if self._connection.in_transaction:
@@ -207,13 +232,56 @@ class State:
         return None
 
 
-def _resolve(future: "asyncio.Future[None] | None", failure: BadState | None) -> None:
-    if future is None or future.done():
-        return
-    if failure is None:
-        future.set_result(None)
-    else:
-        future.set_exception(failure)
+def _statements(batch: Sequence[_Write]) -> Iterable[tuple[str, str | int]]:
+    """Of two rows with one key the later one stands, as it would have been with two statements."""
+    leases: dict[str, object] = {}
+    events: list[object] = []
+    machines: dict[object, object] = {}
+    forgotten: dict[object, None] = {}
+    for write in batch:
+        if write.lease is not None:
+            leases[write.lease[0]] = write.lease
+        if write.event is not None:
+            events.append(write.event)
+            machines[write.event[1]] = write.event
+            forgotten.pop(write.event[1], None)
+        if write.forgotten is not None:
+            forgotten[write.forgotten] = None
+            machines.pop(write.forgotten, None)
+    if leases:
+        yield _PUT_LEASES, _json(list(leases.values()))
+    if events:
+        yield _ADD_EVENTS, _json(events)
+        yield _PUT_MACHINES, _json(list(machines.values()))
+    if forgotten:
+        yield _FORGET_MACHINES, _json(list(forgotten))
+    if any(write.prune for write in batch):
+        yield _PRUNE_EVENTS, MAX_EVENTS
+
+
+def _json(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+def _text(value: str | None) -> str | None:
+    """Without halves of surrogate pairs, which some client may have sent and no encoding can hold."""
+    return value if value is None or value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _tell(waiting: Sequence[tuple[asyncio.AbstractEventLoop, Saved]], failure: BadState | None) -> None:
+    """One wake-up of the loop for all."""
+    if waiting:
+        # RuntimeError: the loop is closed, so nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            waiting[0][0].call_soon_threadsafe(_call, [saved for _, saved in waiting], failure)
+
+
+def _call(waiting: Sequence[Saved], failure: BadState | None) -> None:
+    for saved in waiting:
+        try:
+            saved(failure)
+        except Exception:
+            log.exception("after a commit")
 
 
 def _load_leases(connection: sqlite3.Connection) -> list[Lease]:

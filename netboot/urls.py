@@ -38,7 +38,7 @@ ROUTE_BLOB = "/blobs/sha256:{digest:[0-9a-f]{64}}"
 ROUTE_STATUS = "/status"
 ROUTE_REPORT = "/report/{wwid}"
 ROUTE_DISCOVER = "/discover/{wwid}"
-ROUTE_EFIBOOT = "/efiboot/{file}"
+ROUTE_EFIBOOT = "/efiboot/{file:.+}"
 
 
 def is_digest(text: str) -> bool:

@@ -2,12 +2,14 @@
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
+import msgspec
+from msgspec.structs import replace
+
 from bootsvc.dhcp.options import Message
-from bootsvc.dhcp.request import BootRequest
+from bootsvc.dhcp.request import BootRequest, Phase
 from netboot.node import NetDev, Node
 
 MAX_LEASES = 65536
@@ -15,7 +17,10 @@ MAX_LEASES = 65536
 OFFER_SECONDS = 60.0
 """How long an offered address waits for its REQUEST."""
 DECLINE_SECONDS = 600.0
-"""How long an address is set aside after a client found it in use."""
+"""How long an address is set aside after a client, or our own ARP probe, found it in use."""
+CHECK_SECONDS = 300.0
+"""How long a free address counts as checked."""
+_ZERO = IPv4Address(0)
 
 
 class LeaseState(Enum):
@@ -27,8 +32,7 @@ class LeaseState(Enum):
     """A node's own address: in no table, never expires."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One address of one machine; `expires` in seconds since the epoch."""
 
     address: IPv4Address
@@ -43,7 +47,9 @@ class Lease:
 class LeaseTable:
     """Leases of the range [first, last]; keyed on the hardware address, so firmware, iPXE and OS share one address.
 
-    A lease that expired stays as its machine's previous address until the address is needed for another.
+    A lease that expired stays as its machine's previous address until the address is needed for another. Free addresses can
+    be taken out for a check of whether somebody uses them (`to_check`, `checked`); checked ones are given first, and an
+    address whose check is not over is given all the same when there is no better one: no client waits for it.
     """
 
     def __init__(self, excluded: Callable[[IPv4Address], bool]) -> None:
@@ -53,8 +59,10 @@ class LeaseTable:
         self._last = 0
         self._fresh = 1
         self._by_hwaddr: dict[str, Lease] = {}
-        self._by_address: dict[IPv4Address, Lease] = {}
+        self._by_address: dict[int, Lease] = {}
         self._expiry: list[tuple[float, int]] = []
+        # Free addresses taken out for a check: when the check ended, None while it runs. In the order in which they are given.
+        self._taken_out: dict[int, float | None] = {}
 
     def configure(self, first: IPv4Address | None, last: IPv4Address | None) -> None:
         """Set the range; at most MAX_LEASES addresses of it are used. Leases outside it are forgotten.
@@ -64,14 +72,20 @@ class LeaseTable:
         self._first, self._last = (1, 0) if first is None or last is None else (int(first), int(last))
         self._last = min(self._last, self._first + MAX_LEASES - 1)
         self._fresh = self._first
+        self._taken_out.clear()
         for lease in [lease for lease in self._by_address.values() if not self.in_range(lease.address)]:
             self._forget(lease)
+        self._rebuild_expiry()
 
     def load(self, leases: Iterable[Lease]) -> None:
         """Take over what an earlier run saved."""
         for lease in leases:
             if self.in_range(lease.address):
                 self._put(lease)
+
+    def __len__(self) -> int:
+        """Addresses that are or were lent."""
+        return len(self._by_address)
 
     def in_range(self, address: IPv4Address) -> bool:
         return self._first <= int(address) <= self._last
@@ -83,11 +97,11 @@ class LeaseTable:
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """Whose address it is."""
-        lease = self._by_address.get(address)
+        lease = self._by_address.get(int(address))
         return None if lease is None else lease.hwaddr
 
     def offer(self, hwaddr: str, requested: IPv4Address | None, now: float) -> Lease | None:
-        """An address for the machine: its previous one, the one it asks for, a fresh one, or the longest expired."""
+        """An address for the machine: its previous one, the one it asks for, a checked, a fresh, or the longest expired one."""
         lease = self.find(hwaddr)
         if lease is not None and lease.state is LeaseState.BOUND and lease.expires > now:
             return lease
@@ -95,6 +109,12 @@ class LeaseTable:
         if address is None:
             return None
         return self._put(Lease(address=address, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=LeaseState.OFFERED))
+
+    def regain(self, hwaddr: str, requested: IPv4Address, now: float) -> Lease | None:
+        """The offer of just this address, made anew: a restart forgets offers, and the client still has ours."""
+        if not self.in_range(requested) or not self._usable(requested, now):
+            return None
+        return self._put(Lease(address=requested, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=LeaseState.OFFERED))
 
     def bind(self, lease: Lease, seconds: int, now: float) -> Lease:
         """The lease as it must be saved before its ACK leaves."""
@@ -114,18 +134,52 @@ class LeaseTable:
             return None
         return self._put(replace(lease, expires=now + DECLINE_SECONDS, state=LeaseState.DECLINED))
 
+    def to_check(self, wanted: int, now: float) -> list[IPv4Address]:
+        """Free addresses whose check is due, so that `wanted` of them are checked; each is to be told to `checked`."""
+        due = [number for number, at in self._taken_out.items() if at is not None and at + CHECK_SECONDS <= now]
+        while len(self._taken_out) < wanted and (address := self._next_free(now)) is not None:
+            self._taken_out[int(address)] = None
+            due.append(int(address))
+        for number in due:
+            self._taken_out[number] = None
+        return [IPv4Address(number) for number in due]
+
+    def checked(self, address: IPv4Address, user: str | None, now: float) -> Lease | None:
+        """The check is over: nobody uses the address, or the machine `user` does, and it is set aside (the lease returned)."""
+        number = int(address)
+        if number not in self._taken_out:
+            return None
+        if user is None:
+            self._taken_out[number] = now
+            return None
+        del self._taken_out[number]
+        return self._put(Lease(address=address, hwaddr=user, expires=now + DECLINE_SECONDS, state=LeaseState.DECLINED))
+
     def _choose(self, requested: IPv4Address | None, now: float) -> IPv4Address | None:
         if requested is not None and self.in_range(requested) and self._usable(requested, now):
             return requested
+        for running in (False, True):
+            while (number := self._first_taken_out(running=running)) is not None:
+                del self._taken_out[number]
+                address = IPv4Address(number)
+                if self._usable(address, now):
+                    return address
+        return self._next_free(now)
+
+    def _first_taken_out(self, *, running: bool) -> int | None:
+        return next((number for number, at in self._taken_out.items() if (at is None) is running), None)
+
+    def _next_free(self, now: float) -> IPv4Address | None:
+        """The next address never lent, else the longest expired."""
         while self._fresh <= self._last:
             address = IPv4Address(self._fresh)
             self._fresh += 1
-            if address not in self._by_address and not self._excluded(address):
+            if int(address) not in self._by_address and int(address) not in self._taken_out and not self._excluded(address):
                 return address
         while self._expiry and self._expiry[0][0] <= now:
             expires, number = heapq.heappop(self._expiry)
-            lease = self._by_address.get(IPv4Address(number))
-            if lease is None or lease.expires != expires:
+            lease = self._by_address.get(number)
+            if lease is None or lease.expires != expires or number in self._taken_out:
                 continue
             if not self._excluded(lease.address):
                 return lease.address
@@ -133,28 +187,34 @@ class LeaseTable:
         return None
 
     def _usable(self, address: IPv4Address, now: float) -> bool:
-        lease = self._by_address.get(address)
+        lease = self._by_address.get(int(address))
         return (lease is None or lease.expires <= now) and not self._excluded(address)
 
     def _put(self, lease: Lease) -> Lease:
-        holder, previous = self._by_address.get(lease.address), self._by_hwaddr.get(lease.hwaddr)
+        number = int(lease.address)
+        holder, previous = self._by_address.get(number), self._by_hwaddr.get(lease.hwaddr)
         if holder is not None:
             self._forget(holder)
+        if self._taken_out:
+            self._taken_out.pop(number, None)
         if lease.state is not LeaseState.DECLINED:
             if previous is not None and previous.address != lease.address:
                 self._forget(previous)
                 self._fresh = min(self._fresh, int(previous.address))
             self._by_hwaddr[lease.hwaddr] = lease
-        self._by_address[lease.address] = lease
-        heapq.heappush(self._expiry, (lease.expires, int(lease.address)))
+        self._by_address[number] = lease
+        heapq.heappush(self._expiry, (lease.expires, number))
         if len(self._expiry) > 4 * len(self._by_address) + 64:
             # Each renewal leaves an outdated entry behind.
-            self._expiry = [(lease.expires, int(lease.address)) for lease in self._by_address.values()]
-            heapq.heapify(self._expiry)
+            self._rebuild_expiry()
         return lease
 
+    def _rebuild_expiry(self) -> None:
+        self._expiry = [(lease.expires, number) for number, lease in self._by_address.items()]
+        heapq.heapify(self._expiry)
+
     def _forget(self, lease: Lease) -> None:
-        self._by_address.pop(lease.address, None)
+        self._by_address.pop(int(lease.address), None)
         if self._by_hwaddr.get(lease.hwaddr) is lease:
             del self._by_hwaddr[lease.hwaddr]
 
@@ -174,20 +234,25 @@ def _own_network(device: NetDev, network: IPv4Network) -> IPv4Network | None:
     return None if interface is None or interface.ip in network else interface.network
 
 
-def lease_for(request: BootRequest, node: Node | None, table: LeaseTable, network: IPv4Network, now: float) -> Lease | None:
+def lease_for(
+    request: BootRequest, reserved: Lease | None, table: LeaseTable, network: IPv4Network, now: float
+) -> Lease | None:
     """The lease that a message is about: a reservation, else a row of the table, made at need by a DISCOVER."""
-    reserved = reservation(node, request.hwaddr, network)
     if reserved is not None and _reachable(reserved, request, network):
         return reserved
-    if request.giaddr != IPv4Address(0) and request.giaddr not in network:
+    if request.giaddr != _ZERO and request.selector not in network:
         return None
     if request.message is Message.DISCOVER:
         return table.offer(request.hwaddr, request.requested, now)
-    return table.find(request.hwaddr)
+    lease = table.find(request.hwaddr)
+    if lease is None and request.message is Message.REQUEST and request.phase is Phase.SELECTING and request.requested:
+        return table.regain(request.hwaddr, request.requested, now)
+    return lease
 
 
 def _reachable(reserved: Lease, request: BootRequest, network: IPv4Network) -> bool:
     """A reservation on another network than the machine is asking from cannot be used there."""
-    if request.giaddr != IPv4Address(0):
-        return request.giaddr in (reserved.network or network)
-    return reserved.address in network
+    if request.giaddr != _ZERO:
+        return request.selector in (reserved.network or network)
+    # Behind a relay a client renews straight with us: nothing but its own address says where it is.
+    return reserved.address in network or (request.unicast and request.ciaddr == reserved.address)

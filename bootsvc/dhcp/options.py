@@ -96,6 +96,52 @@ def _parse_machine_id(value: bytes) -> UUID | None:
     return UUID(bytes=value[1:])
 
 
+def _parse_names(value: bytes) -> tuple[str, ...]:
+    """Domain names as DNS writes them, compressed within the option (RFC 3397 §2)."""
+    names, at = [], 0
+    while at < len(value):
+        labels, at = _parse_labels(value, at)
+        names.append(b".".join(labels).decode("ascii"))
+    return tuple(names)
+
+
+def _parse_labels(value: bytes, at: int) -> tuple[list[bytes], int]:
+    """The labels of one name, and where the next one begins."""
+    labels: list[bytes] = []
+    after = -1
+    while True:
+        if at >= len(value) or len(labels) > 127:
+            raise ValueError("a name without end")
+        length = value[at]
+        if length == 0:
+            return labels, after if after >= 0 else at + 1
+        if length >= 0xC0:
+            if at + 1 >= len(value):
+                raise ValueError("half a pointer")
+            target = (length & 0x3F) << 8 | value[at + 1]
+            after = at + 2 if after < 0 else after
+            # RFC 1035 §4.1.4: a pointer leads back, so that following it ends.
+            if target >= at:
+                raise ValueError("a pointer forward")
+            at = target
+            continue
+        if length > 63 or at + 1 + length > len(value):
+            raise ValueError("a label over the end")
+        labels.append(value[at + 1 : at + 1 + length])
+        at += 1 + length
+
+
+def _serialize_names(names: tuple[str, ...]) -> bytes:
+    """Without compression: every client can read that, and lists are short."""
+    out = bytearray()
+    for name in names:
+        for label in name.strip(".").split("."):
+            raw = label.encode("ascii", "replace")[:63]
+            out += bytes((len(raw),)) + raw
+        out.append(0)
+    return bytes(out)
+
+
 RAW: Codec[bytes] = Codec(parse=bytes, serialize=bytes)
 # Some clients end a text with NUL, which RFC 2132 §2 tells servers to bear.
 TEXT: Codec[str] = Codec(
@@ -129,12 +175,15 @@ MACHINE_ID: Codec[UUID | None] = Codec(
     parse=_parse_machine_id, serialize=lambda uuid: b"" if uuid is None else b"\0" + uuid.bytes
 )
 
+NAMES: Codec[tuple[str, ...]] = Codec(parse=_parse_names, serialize=_serialize_names)
+
 SUBNET_MASK = Option(1, "SUBNET_MASK", ADDRESS)
 ROUTER = Option(3, "ROUTER", ADDRESSES)
 DOMAIN_NAME_SERVER = Option(6, "DOMAIN_NAME_SERVER", ADDRESSES)
 HOST_NAME = Option(12, "HOST_NAME", TEXT)
 DOMAIN_NAME = Option(15, "DOMAIN_NAME", TEXT)
 BROADCAST_ADDRESS = Option(28, "BROADCAST_ADDRESS", ADDRESS)
+NTP_SERVERS = Option(42, "NTP_SERVERS", ADDRESSES)
 VENDOR_SPECIFIC = Option(43, "VENDOR_SPECIFIC", RAW)
 REQUESTED_ADDRESS = Option(50, "REQUESTED_ADDRESS", ADDRESS)
 LEASE_TIME = Option(51, "LEASE_TIME", UINT32)
@@ -154,11 +203,16 @@ USER_CLASS = Option(77, "USER_CLASS", USER_CLASSES)
 RELAY_AGENT = Option(82, "RELAY_AGENT", RAW)
 CLIENT_ARCH = Option(93, "CLIENT_ARCH", ARCHS)
 CLIENT_MACHINE_ID = Option(97, "CLIENT_MACHINE_ID", MACHINE_ID)
+DOMAIN_SEARCH = Option(119, "DOMAIN_SEARCH", NAMES)
 ETHERBOOT = Option(175, "ETHERBOOT", RAW)
 """iPXE's own encapsulated options; IANA's registry calls the code "Etherboot (tentatively assigned)"."""
 
 PXE_DISCOVERY_CONTROL = Option(6, "PXE_DISCOVERY_CONTROL", UINT8)
 """Inside VENDOR_SPECIFIC (PXE 2.1 specification, table 2-1)."""
+PXE_BOOT_ITEM = Option(71, "PXE_BOOT_ITEM", RAW)
+"""Inside VENDOR_SPECIFIC: which boot server and layer port 4011 is asked for."""
+LINK_SELECTION = Option(5, "LINK_SELECTION", ADDRESS)
+"""Inside RELAY_AGENT (RFC 3527): the client's network, where giaddr is only the relay's own address."""
 IPXE_NO_PXEDHCP = Option(176, "IPXE_NO_PXEDHCP", UINT8)
 """Inside ETHERBOOT."""
 
@@ -176,13 +230,28 @@ def parse_fields(data: bytes, start: int, end: int, into: dict[int, bytes]) -> N
             continue
         if code == END:
             return
-        if at + 2 > end or at + 2 + data[at + 1] > end:
+        first = at + 2
+        if first > end or (after := first + data[at + 1]) > end:
             raise MalformedPacket("dhcp", at, f"option {code} runs over the end")
-        value = into.get(code, b"") + data[at + 2 : at + 2 + data[at + 1]]
-        if len(value) > MAX_VALUE:
-            raise MalformedPacket("dhcp", at, f"option {code} is longer than {MAX_VALUE} bytes")
+        value = data[first:after]
+        if code in into:
+            value = into[code] + value
+            if len(value) > MAX_VALUE:
+                raise MalformedPacket("dhcp", at, f"option {code} is longer than {MAX_VALUE} bytes")
         into[code] = value
-        at += 2 + data[at + 1]
+        at = after
+
+
+def find_field(data: bytes | None, option: Option[T]) -> T | None:
+    """A sub-option of an encapsulating option's value; None where it is missing or broken, since a stranger wrote it."""
+    if not data:
+        return None
+    fields: dict[int, bytes] = {}
+    try:
+        parse_fields(data, 0, len(data), fields)
+        return option.find(fields)
+    except MalformedPacket:
+        return None
 
 
 def size_of(options: Iterable[tuple[int, bytes]]) -> int:
@@ -192,10 +261,13 @@ def size_of(options: Iterable[tuple[int, bytes]]) -> int:
 
 def serialize_fields(options: Iterable[tuple[int, bytes]]) -> bytes:
     """The options in their order, with END; a value over 255 bytes is split (RFC 3396 §5)."""
-    out = bytearray()
+    parts: list[bytes] = []
     for code, value in options:
-        for at in range(0, max(len(value), 1), 255):
+        if len(value) < 256:
+            parts += (bytes((code, len(value))), value)
+            continue
+        for at in range(0, len(value), 255):
             part = value[at : at + 255]
-            out += bytes((code, len(part))) + part
-    out.append(END)
-    return bytes(out)
+            parts += (bytes((code, len(part))), part)
+    parts.append(b"\xff")
+    return b"".join(parts)

@@ -2,9 +2,10 @@
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address
+
+import msgspec
 
 from bootsvc.dhcp.options import OVERLOAD, parse_fields, serialize_fields
 from bootsvc.errors import MalformedPacket
@@ -19,6 +20,9 @@ MAX_SIZE = 65535
 
 _HEADER = struct.Struct("!4BI2H4I16s64s128s4s")
 _SNAME_AT, _FILE_AT, _OPTIONS_AT = 44, 108, 240
+SNAME_SIZE, FILE_SIZE = 64, 128
+HEADER_SIZE = _OPTIONS_AT
+"""Bytes before the options, the magic cookie included."""
 _FILE_OVERLOADED, _SNAME_OVERLOADED = 1, 2
 _ZERO = IPv4Address(0)
 
@@ -30,8 +34,7 @@ class Op(IntEnum):
     BOOTREPLY = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """One message; `options` maps code to the bytes of the value, in the order of their first occurrence."""
 
     op: int
@@ -48,7 +51,10 @@ class Packet:
     """Only the first `hlen` bytes of the field."""
     sname: bytes = b""
     file: bytes = b""
-    options: Mapping[int, bytes] = field(default_factory=dict)
+    options: Mapping[int, bytes] = {}
+    file_options: Mapping[int, bytes] = {}
+    """Options that stand in the `file` field for want of room (RFC 2132 §9.3), to be sent; `parse` joins them to `options`."""
+    sname_options: Mapping[int, bytes] = {}
 
     @classmethod
     def parse(cls, data: bytes) -> "Packet":
@@ -80,10 +86,10 @@ class Packet:
             xid=xid,
             secs=secs,
             flags=flags,
-            ciaddr=IPv4Address(ci),
-            yiaddr=IPv4Address(yi),
-            siaddr=IPv4Address(si),
-            giaddr=IPv4Address(gi),
+            ciaddr=IPv4Address(ci) if ci else _ZERO,
+            yiaddr=IPv4Address(yi) if yi else _ZERO,
+            siaddr=IPv4Address(si) if si else _ZERO,
+            giaddr=IPv4Address(gi) if gi else _ZERO,
             chaddr=chaddr[:hlen],
             sname=b"" if overload & _SNAME_OVERLOADED else sname.partition(b"\0")[0],
             file=b"" if overload & _FILE_OVERLOADED else file.partition(b"\0")[0],
@@ -91,7 +97,8 @@ class Packet:
         )
 
     def serialize(self) -> bytes:
-        """The message padded to MIN_SIZE; `sname`, `file` and `chaddr` must fit their fields."""
+        """The message padded to MIN_SIZE; `sname`, `file` and `chaddr` must fit their fields, and so must options in them."""
+        overload = (_FILE_OVERLOADED if self.file_options else 0) | (_SNAME_OVERLOADED if self.sname_options else 0)
         header = _HEADER.pack(
             self.op,
             self.htype,
@@ -105,8 +112,9 @@ class Packet:
             int(self.siaddr),
             int(self.giaddr),
             self.chaddr,
-            self.sname,
-            self.file,
+            serialize_fields(self.sname_options.items()) if self.sname_options else self.sname,
+            serialize_fields(self.file_options.items()) if self.file_options else self.file,
             MAGIC_COOKIE,
         )
-        return (header + serialize_fields(self.options.items())).ljust(MIN_SIZE, b"\0")
+        pairs = [OVERLOAD.pair(overload), *self.options.items()] if overload else self.options.items()
+        return (header + serialize_fields(pairs)).ljust(MIN_SIZE, b"\0")

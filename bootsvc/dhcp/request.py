@@ -1,9 +1,10 @@
 """A packet and where it arrived → BootRequest, classified once: later code never looks at option bytes."""
 
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
 from uuid import UUID
+
+import msgspec
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.options import Message
@@ -34,16 +35,14 @@ class Phase(Enum):
     REBINDING = "REBINDING"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """Where a packet came in; `unicast` when it was sent to our own address."""
 
     interface: str
     unicast: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootRequest:
+class BootRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a decision needs to know of one message."""
 
     message: Message
@@ -66,6 +65,14 @@ class BootRequest:
     max_message_size: int = MIN_MESSAGE_SIZE
     """Bytes, IP and UDP headers included."""
     relay_agent: bytes | None = None
+    boot_item: bytes | None = None
+    """What port 4011 is asked for, to be said again in its answer (PXE 2.1 table 2-1, tag 71)."""
+
+    @property
+    def selector(self) -> IPv4Address:
+        """An address of the network that a relayed client is on: what the relay names (RFC 3527), else giaddr."""
+        named = options.find_field(self.relay_agent, options.LINK_SELECTION)
+        return self.giaddr if named is None else named
 
     @property
     def broadcast(self) -> bool:
@@ -95,25 +102,32 @@ class BootRequest:
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
         vendor_class = options.VENDOR_CLASS.find(raw) or ""
+        archs = options.CLIENT_ARCH.find(raw)
+        client, user_classes = Client.OS, options.USER_CLASS.find(raw)
+        if user_classes or vendor_class:
+            client = _client(user_classes or (), vendor_class)
         return cls(
             message=message,
             hwaddr=packet.chaddr.hex(":"),
             xid=packet.xid,
-            client=_client(options.USER_CLASS.find(raw) or (), vendor_class),
+            client=client,
             interface=arrival.interface,
             unicast=arrival.unicast,
             chaddr=packet.chaddr,
             flags=packet.flags,
             ciaddr=packet.ciaddr,
             giaddr=packet.giaddr,
-            client_arch=_client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
+            client_arch=_client_arch(archs, vendor_class),
             machine_id=options.CLIENT_MACHINE_ID.find(raw),
-            client_id=options.CLIENT_ID.find(raw),
+            client_id=raw.get(options.CLIENT_ID.code),
             requested=options.REQUESTED_ADDRESS.find(raw),
             server_id=options.SERVER_ID.find(raw),
             parameters=options.PARAMETER_LIST.find(raw) or (),
             max_message_size=max(MIN_MESSAGE_SIZE, options.MAX_MESSAGE_SIZE.find(raw) or 0),
-            relay_agent=options.RELAY_AGENT.find(raw),
+            relay_agent=raw.get(options.RELAY_AGENT.code),
+            boot_item=options.find_field(raw.get(options.VENDOR_SPECIFIC.code), options.PXE_BOOT_ITEM)
+            if client is Client.PXE
+            else None,
         )
 
 

@@ -10,8 +10,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
+
+import msgspec
 
 from bootsvc.errors import PortUnavailable
 
@@ -30,8 +32,7 @@ _PKTINFO = struct.Struct("@I4s4s")
 _ANCILLARY = socket.CMSG_SPACE(_PKTINFO.size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Datagram:
+class Datagram(msgspec.Struct, frozen=True, kw_only=True):
     """One received datagram; `local` is the address it was sent to (255.255.255.255 for a broadcast)."""
 
     data: bytes
@@ -39,6 +40,12 @@ class Datagram:
     port: int
     ifindex: int
     local: IPv4Address
+
+
+@lru_cache(maxsize=4096)
+def _address(value: str | bytes) -> IPv4Address:
+    """Relays, broadcasts and our own addresses come again and again; making each anew costs more than the system call."""
+    return IPv4Address(value)
 
 
 class UdpEndpoint:
@@ -120,9 +127,7 @@ class UdpEndpoint:
             for level, kind, value in ancillary:
                 if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
                     ifindex, _, local = _PKTINFO.unpack_from(value)
-            datagram = Datagram(
-                data=data, source=IPv4Address(source[0]), port=source[1], ifindex=ifindex, local=IPv4Address(local)
-            )
+            datagram = Datagram(data=data, source=_address(source[0]), port=source[1], ifindex=ifindex, local=_address(local))
             assert self._receive is not None
             try:
                 self._receive(datagram)
@@ -179,11 +184,12 @@ def ipv4_udp(data: bytes, source: tuple[IPv4Address, int], to: tuple[IPv4Address
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    padded = data + b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    # The ones' complement sum of 16-bit words is the whole number modulo 0xFFFF, where only all zeros make zero.
+    number = int.from_bytes(data + b"\0" if len(data) % 2 else data, "big")
+    total = number % 0xFFFF
+    if total == 0 and number:
+        total = 0xFFFF
+    return 0xFFFF - total
 
 
 class Budget:

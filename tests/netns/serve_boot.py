@@ -15,6 +15,7 @@ from typing import Any
 
 from bootsvc.config import Config, DhcpConfig, Paths
 from bootsvc.dhcp.service import DhcpService
+from bootsvc.dhcp.settings import Mode, Subnet, Unknown
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.state import State
 from bootsvc.tftp.service import TftpService
@@ -30,8 +31,12 @@ class Nodes:
     def by_hwaddr(self, hwaddr: str) -> Node | None:
         return next((node for node in self._nodes if hwaddr in (own for own, _ in node.hwaddrs())), None)
 
+    def by_address(self, address: IPv4Address) -> Node | None:
+        devices = ((node, device) for node in self._nodes for device in node.network_devices.values())
+        return next((node for node, device in devices if device.ipaddr == address), None)
+
     def reserved(self, address: IPv4Address) -> bool:
-        return any(device.ipaddr == address for node in self._nodes for device in node.network_devices.values())
+        return self.by_address(address) is not None
 
 
 def load_config(settings: dict[str, Any]) -> Config:
@@ -44,6 +49,17 @@ def load_config(settings: dict[str, Any]) -> Config:
             range_end=IPv4Address(last) if last else None,
             lease_seconds=settings.get("lease_seconds", 3600),
             router_advertisements=settings.get("router_advertisements", True),
+            mode=Mode(settings.get("mode", "authoritative")),
+            unknown=Unknown(settings.get("unknown", "offer")),
+            subnets=tuple(
+                Subnet(
+                    network=IPv4Network(subnet["network"]),
+                    range_start=IPv4Address(subnet["range"][0]),
+                    range_end=IPv4Address(subnet["range"][1]),
+                    router=IPv4Address(subnet["router"]) if "router" in subnet else None,
+                )
+                for subnet in settings.get("subnets", ())
+            ),
         ),
         paths=Paths(ipxesource=Path(settings.get("ipxesource", "/usr/lib/ipxe"))),
     )

@@ -1,17 +1,19 @@
 """Whole request → whole reply, for every state of RFC 2131 §4.3 and every kind of client."""
 
-from dataclasses import replace
+import dataclasses
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
+from msgspec.structs import replace
 
 from bootsvc.config import DhcpConfig
 from bootsvc.dhcp import options
-from bootsvc.dhcp.answer import Reply, Site, answer
+from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.request import BootRequest, Client
+from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from netboot.node import Node, to_node
 from netboot.urls import Urls
@@ -28,6 +30,7 @@ SITE = Site(
     urls=Urls(address=SERVER, port=9873),
     dhcp=DhcpConfig(router=IPv4Address("10.0.0.254"), dns=(IPv4Address("10.0.0.2"),)),
 )
+USED_UP = dataclasses.replace(SITE, dhcp=DhcpConfig(range_start=OURS, range_end=OURS))
 RESERVED = Lease(address=OURS, hwaddr=HWADDR, state=LeaseState.RESERVED)
 OFFERED = Lease(address=OURS, hwaddr=HWADDR, expires=60, state=LeaseState.OFFERED)
 URL = "http://10.0.0.1:9873/ipxe/52-54-00-00-00-aa?assetkey=${asset:uristring}&uuid=${uuid}"
@@ -41,7 +44,7 @@ def asking(message: Message = Message.DISCOVER, client: Client = Client.OS, **fi
     base = BootRequest(
         message=message, hwaddr=HWADDR, xid=0x1234, client=client, interface="eth1", chaddr=CHADDR, max_message_size=1472
     )
-    return replace(base, **fields)  # type: ignore[arg-type]  # a test's short hand
+    return replace(base, **fields)
 
 
 def replied(request: BootRequest, lease: Lease | None = RESERVED, site: Site = SITE, known: bool = True) -> Reply:
@@ -64,8 +67,8 @@ def head(message: Message) -> list[tuple[int, bytes]]:
 TAIL = [
     options.ROUTER.pair((RELAY,)),
     options.DOMAIN_NAME_SERVER.pair((IPv4Address("10.0.0.2"),)),
-    options.HOST_NAME.pair("n1"),
     options.BROADCAST_ADDRESS.pair(IPv4Address("10.0.0.255")),
+    options.HOST_NAME.pair("n1"),
 ]
 
 
@@ -133,12 +136,12 @@ def test_discover_of_firmware(arch: int | None, loader: str) -> None:
 
 
 def test_configured_loaders_replace_ours() -> None:
-    site = replace(SITE, loaders={"00:07": "ipxe.efi"})
+    site = dataclasses.replace(SITE, loaders={"00:07": "ipxe.efi"})
     assert replied(asking(client=Client.PXE, client_arch=7), site=site).boot_file == "ipxe.efi"
     assert replied(asking(client=Client.PXE, client_arch=0), site=site).boot_file == ""
 
 
-@pytest.mark.parametrize(("client", "arch"), [(Client.PXE, 11), (Client.HTTP, 16)])
+@pytest.mark.parametrize(("client", "arch"), [(Client.PXE, 2), (Client.HTTP, 0x20)])
 def test_an_architecture_without_loader_gets_an_address_and_a_note(client: Client, arch: int) -> None:
     reply = replied(asking(client=client, client_arch=arch))
     assert f"client architecture {arch:#04x}" in reply.note
@@ -148,7 +151,7 @@ def test_an_architecture_without_loader_gets_an_address_and_a_note(client: Clien
 
 def test_an_unknown_machine_boots_from_the_range() -> None:
     reply = replied(asking(client=Client.IPXE), OFFERED, known=False)
-    assert reply.boot_file == URL
+    assert reply.boot_file == SITE.urls.discover(HWADDR)
     assert options.HOST_NAME.code not in reply.packet.options
     assert reply.bind is None, "an offer is not saved"
 
@@ -157,7 +160,12 @@ def test_an_unknown_machine_boots_from_the_range() -> None:
     ("site", "known", "giaddr", "reason"),
     [
         (SITE, False, ZERO, "no node has hwaddr 52:54:00:00:00:aa, and no range is configured"),
-        (replace(SITE, dhcp=DhcpConfig(range_start=OURS, range_end=OURS)), False, ZERO, "the range is used up"),
+        (
+            dataclasses.replace(SITE, dhcp=DhcpConfig(range_start=OURS, range_end=OURS)),
+            False,
+            ZERO,
+            "the range 10.0.0.7-10.0.0.7 is used up",
+        ),
         (SITE, True, ZERO, "node n1 has no address here"),
         (SITE, True, IPv4Address("10.9.9.9"), "relay 10.9.9.9 is on another network"),
     ],
@@ -300,17 +308,35 @@ def test_parameter_list_is_honoured_and_ordered() -> None:
 
 
 def test_the_message_fits_the_size_that_the_client_takes() -> None:
-    site = replace(SITE, dhcp=replace(SITE.dhcp, dns=tuple(IPv4Address(number) for number in range(1, 20))))
-    request = asking(client=Client.IPXE, max_message_size=576, client_id=bytes(150))
-    data = replied(request, site=site).packet.serialize()
+    dns = tuple(IPv4Address(number) for number in range(1, 20))
+    search = ("a-long-domain-name-of-some-site.example.org", "another-long-domain-name-of-it.example.org")
+    site = dataclasses.replace(SITE, dhcp=dataclasses.replace(SITE.dhcp, dns=dns, search=search))
+    request = asking(client=Client.IPXE, max_message_size=576, client_id=bytes(170))
+    packet = replied(request, site=site).packet
+    data = packet.serialize()
     assert len(data) <= 576 - 28
-    assert options.BROADCAST_ADDRESS.code in Packet.parse(data).options
-    assert options.DOMAIN_NAME_SERVER.code not in Packet.parse(data).options
-    assert options.BOOTFILE_NAME.find(Packet.parse(data).options) == URL
+    assert options.DOMAIN_NAME_SERVER.code in packet.sname_options, "what does not fit goes on in sname"
+    assert packet.file, "the file name stays in its field"
+    parsed = Packet.parse(data)
+    assert options.BOOTFILE_NAME.find(parsed.options) == URL
+    assert options.DOMAIN_SEARCH.code not in parsed.options, "and what has no room there is left out"
+    assert options.BROADCAST_ADDRESS.code in parsed.options, "though a shorter one after it is not"
+
+
+def test_an_operating_system_gets_what_does_not_fit_in_both_header_fields() -> None:
+    dns = tuple(IPv4Address(number) for number in range(1, 9))
+    search = tuple(f"domain-{number}.example.org" for number in range(4))
+    site = dataclasses.replace(SITE, dhcp=dataclasses.replace(SITE.dhcp, dns=dns, search=search))
+    packet = replied(asking(max_message_size=576, client_id=bytes(250), parameters=(3, 6, 119, 12)), site=site).packet
+    parsed = Packet.parse(packet.serialize())
+    assert options.DOMAIN_SEARCH.find(packet.file_options) == search
+    assert options.DOMAIN_NAME_SERVER.find(parsed.options) == dns
+    assert options.DOMAIN_SEARCH.find(parsed.options) == search
+    assert options.HOST_NAME.find(parsed.options) == "n1"
 
 
 def test_a_url_too_long_for_the_file_field_stands_in_the_option_alone() -> None:
-    site = replace(SITE, urls=Urls(address=IPv4Address("192.168.200.100"), port=65535))
+    site = dataclasses.replace(SITE, urls=Urls(address=IPv4Address("192.168.200.100"), port=65535))
     url = site.urls.ipxe(HWADDR)
     reply = replied(asking(client=Client.IPXE), site=site)
     assert reply.packet.file == (url.encode() if len(url) < 128 else b"")
@@ -318,7 +344,7 @@ def test_a_url_too_long_for_the_file_field_stands_in_the_option_alone() -> None:
 
 
 def test_without_router_none_is_told() -> None:
-    site = replace(SITE, dhcp=DhcpConfig())
+    site = dataclasses.replace(SITE, dhcp=DhcpConfig())
     found = replied(asking(), site=site).packet.options
     assert options.ROUTER.code not in found
     assert options.DOMAIN_NAME_SERVER.code not in found

@@ -1,11 +1,11 @@
 """Classification of requests, on synthetic packets and on what real firmware sent."""
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
 

@@ -1,0 +1,130 @@
+"""The networks that are served: which one a request is about, and the lease table of each. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from bootsvc.dhcp.leases import Lease, LeaseTable
+from bootsvc.dhcp.request import BootRequest
+from bootsvc.dhcp.site import Site
+from netboot.node import Node
+
+MAX_REMEMBERED = 4096
+"""Selectors whose network is remembered, so that a site with hundreds of racks is not searched for each packet."""
+_ZERO = IPv4Address(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What one interface serves: the networks that are on it, and all others through a relay."""
+
+    direct: tuple[Site, ...]
+    remote: tuple[Site, ...]
+
+    @classmethod
+    def through(cls, sites: Sequence[Site], boot: Site, others: Iterable[IPv4Network]) -> "Served":
+        """`sites`: one for each of our addresses on this interface; `boot`: the boot network as this interface would serve it.
+
+        `others` are on this machine's other interfaces, so that no relay brings them here.
+        """
+        away = frozenset(others)
+        nearby = {site.network for site in sites}
+        far = (subnet for subnet in boot.dhcp.subnets if subnet.network not in nearby and subnet.network not in away)
+        return cls(direct=tuple(sites), remote=tuple(boot.on(subnet) for subnet in far))
+
+
+class Networks:
+    """Finds the site of a request and its lease table; `update` replaces the sites, and leases stay."""
+
+    def __init__(self, reserved: Callable[[IPv4Address], bool]) -> None:
+        """`reserved` says of an address that a node owns it."""
+        self._reserved = reserved
+        self._saved: Sequence[Lease] = ()
+        self._tables: dict[IPv4Network, LeaseTable] = {}
+        self._sites: dict[IPv4Network, Site] = {}
+        self._served: Mapping[int, Served] = {}
+        self._found: dict[tuple[int, IPv4Address], Site] = {}
+
+    def load(self, leases: Sequence[Lease]) -> None:
+        """Leases that an earlier run saved; each table takes its own."""
+        self._saved = leases
+
+    def update(self, served: Mapping[int, Served]) -> None:
+        """What each interface (by index) serves from now on."""
+        self._served = served
+        self._found.clear()
+        self._sites = {}
+        for each in served.values():
+            for site in (*each.direct, *each.remote):
+                self._sites.setdefault(site.network, site)
+        for network, site in self._sites.items():
+            table = self._tables.get(network)
+            is_new = table is None
+            if table is None:
+                table = self._tables[network] = LeaseTable(self._excluded(network))
+            table.configure(site.dhcp.range_start, site.dhcp.range_end)
+            if is_new:
+                table.load(self._saved)
+
+    def served(self, ifindex: int) -> Served | None:
+        return self._served.get(ifindex)
+
+    def table(self, network: IPv4Network) -> LeaseTable:
+        """Raises KeyError for a network that is not served."""
+        return self._tables[network]
+
+    def find_hwaddr(self, address: IPv4Address) -> str | None:
+        """The machine that leases the address."""
+        for network, table in self._tables.items():
+            if address in network:
+                return table.find_hwaddr(address)
+        return None
+
+    def find_site(self, request: BootRequest, ifindex: int, node: Node | None) -> Site | None:
+        """The site that a request is about; None when the interface is not served."""
+        served = self._served.get(ifindex)
+        if served is None:
+            return None
+        if request.giaddr != _ZERO:
+            return self._selected(request.selector, ifindex, served) or served.direct[0]
+        if not served.remote and len(served.direct) == 1:
+            return served.direct[0]
+        if request.ciaddr != _ZERO:
+            # Behind a relay a client renews straight with us.
+            found = self._selected(request.ciaddr, ifindex, served)
+            if found is not None:
+                return found
+        return _on_the_wire(request.hwaddr, node, served.direct)
+
+    def _selected(self, selector: IPv4Address, ifindex: int, served: Served) -> Site | None:
+        key = (ifindex, selector)
+        site = self._found.get(key)
+        if site is None:
+            site = next((one for one in (*served.direct, *served.remote) if selector in one.network), None)
+            if site is not None:
+                if len(self._found) >= MAX_REMEMBERED:
+                    self._found.clear()
+                self._found[key] = site
+        return site
+
+    def _excluded(self, network: IPv4Network) -> Callable[[IPv4Address], bool]:
+        low, high = int(network.network_address), int(network.broadcast_address)
+        if network.prefixlen > 30:
+            low, high = low - 1, high + 1
+
+        def excluded(address: IPv4Address) -> bool:
+            number, site = int(address), self._sites.get(network)
+            if site is None or not low < number < high or self._reserved(address):
+                return True
+            return address == site.dhcp.router or address in site.own
+
+        return excluded
+
+
+def _on_the_wire(hwaddr: str, node: Node | None, direct: Sequence[Site]) -> Site:
+    """Of several networks on one interface: the node's own, else the first that lends addresses."""
+    for owned, device in node.hwaddrs() if node is not None else ():
+        for site in direct:
+            if owned == hwaddr and device.ipaddr is not None and device.ipaddr in site.network:
+                return site
+    return next((site for site in direct if site.dhcp.range_start is not None), direct[0])

@@ -1,0 +1,147 @@
+"""What the DHCP server says: a line for each message within a budget, each complaint once, and events for the boot record."""
+
+import logging
+import time
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from bootsvc.dhcp.answer import Reply
+from bootsvc.dhcp.complaints import Once
+from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.request import BootRequest, Client
+from bootsvc.dhcp.rivals import Rival
+from bootsvc.dhcp.site import Site
+from bootsvc.errors import Ignored
+from bootsvc.net.udp import Budget
+from netboot.node import Node
+
+log = logging.getLogger("bootsvc.dhcp.service")
+
+MAX_RECENT = 65536
+"""Addresses remembered for `find_hwaddr`."""
+SAY_AGAIN_SECONDS = 3600.0
+
+
+class OnEvent(Protocol):
+    """Told of each answered message that belongs to a boot, for the boot record."""
+
+    def __call__(
+        self, hwaddr: str, node: str | None, stage: str, detail: str, *, ipaddr: IPv4Address | None = None
+    ) -> None: ...
+
+
+class Reporter:
+    def __init__(self, on_event: OnEvent | None) -> None:
+        self._on_event = on_event
+        self._recent: dict[IPv4Address, str] = {}
+        # A cluster that powers on sends a few thousand messages within seconds; a flood must not fill the disk.
+        self._log_budget = Budget(rate=200, burst=20000)
+        self._noise_budget = Budget(rate=1, burst=10)
+        self._once = Once(SAY_AGAIN_SECONDS)
+
+    def find_hwaddr(self, address: IPv4Address) -> str | None:
+        """The machine that the address was last told to."""
+        return self._recent.get(address)
+
+    def received(self, request: BootRequest, node: Node | None) -> None:
+        if self._log_budget.take(time.monotonic()):
+            log.info(
+                "dhcp %s received hwaddr=%s node=%s xid=%08x if=%s",
+                request.message.name,
+                request.hwaddr,
+                "-" if node is None else node.id,
+                request.xid,
+                request.interface,
+            )
+
+    def answered(self, request: BootRequest, node: Node | None, reply: Reply) -> None:
+        yiaddr = reply.packet.yiaddr
+        if reply.message is Message.ACK and int(yiaddr):
+            self._recent.pop(yiaddr, None)
+            self._recent[yiaddr] = request.hwaddr
+            if len(self._recent) > MAX_RECENT:
+                del self._recent[next(iter(self._recent))]
+        if self._log_budget.take(time.monotonic()):
+            log.info(
+                "dhcp %s hwaddr=%s node=%s yiaddr=%s file=%s xid=%08x if=%s%s",
+                reply.message.name,
+                request.hwaddr,
+                "-" if node is None else node.id,
+                yiaddr,
+                reply.boot_file or "-",
+                request.xid,
+                request.interface,
+                f" note={reply.note!r}" if reply.note else "",
+            )
+        # An operating system that is no node's boots nothing here, and its offers say nothing that its ACK does not.
+        boots = request.client is not Client.OS or reply.message is Message.NAK
+        if self._on_event is not None and (boots or (node is not None and reply.message is Message.ACK)):
+            name = None if node is None else node.id
+            ipaddr = yiaddr if int(yiaddr) else None
+            detail = reply.boot_file or reply.note
+            self._on_event(request.hwaddr, name, f"DHCP {reply.message.name}", detail, ipaddr=ipaddr)
+        if reply.note and reply.message is not Message.NAK:
+            self.once(("note", reply.note), "%s: hwaddr %s gets no boot file", reply.note, request.hwaddr)
+
+    def ignored(self, request: BootRequest, node: Node | None, reason: Ignored, site: Site, lent: int) -> None:
+        self.noise("%s of %s: %s", request.message.name, request.hwaddr, reason.reason)
+        if request.message is Message.DISCOVER and "is used up" in reason.reason:
+            self.once(
+                ("range", site.network),
+                "the range %s-%s of %s is used up (%d addresses lent): %s gets none; enlarge it, or name its machines as nodes",
+                *(site.dhcp.range_start, site.dhcp.range_end, site.network, lent, request.hwaddr),
+            )
+
+    def check_address(
+        self, request: BootRequest, node: Node | None, reserved: Lease | None, lease: Lease | None, site: Site
+    ) -> None:
+        """Complain of a node whose address is of no use where it asks."""
+        if node is None or reserved is None or (lease is not None and lease.state is LeaseState.RESERVED):
+            return
+        gets = "no address" if lease is None else f"{lease.address} of the range"
+        self.once(
+            ("outside", node.id),
+            "node %s asks on %s, where %s is served, but its address %s is outside: it gets %s",
+            *(node.id, request.interface, site.network, reserved.address, gets),
+        )
+
+    def declined(self, request: BootRequest, node: Node | None) -> None:
+        owner = "" if node is None else f" (node {node.id})"
+        self.once(
+            ("declined", request.requested),
+            "%s%s found that another machine uses %s; the address is set aside for a while",
+            *(request.hwaddr, owner, request.requested),
+        )
+
+    def conflict(self, interface: str, address: IPv4Address, user: str) -> None:
+        self.once(
+            ("conflict", address),
+            "%s of the range is used by %s on %s, which did not get it here; the address is set aside for a while",
+            *(address, user, interface),
+        )
+
+    def rival(self, interface: str, rival: Rival, *, proxy: bool) -> None:
+        key = ("rival", interface, rival.address)
+        if not int(rival.yiaddr) and rival.message is not Message.NAK:
+            self.once(
+                key, "another proxyDHCP server answers on %s: %s; machines may take its boot file", interface, rival.address
+            )
+        elif not proxy:
+            self.once(
+                key,
+                "another DHCP server answers on %s: %s; machines take an address from either. Stop it, or set "
+                "`bootsvc: dhcp: mode: proxy` in warewulf.conf",
+                *(interface, rival.address),
+            )
+        elif self._once.first(key, time.monotonic()):
+            log.info("dhcp addresses on %s come from %s", interface, rival.address)
+
+    def once(self, key: tuple[object, ...], text: str, *args: object) -> None:
+        """A warning, again after an hour at the earliest."""
+        if self._once.first(key, time.monotonic()):
+            log.warning("dhcp " + text, *args)
+
+    def noise(self, text: str, *args: object) -> None:
+        if self._noise_budget.take(time.monotonic()):
+            log.debug("dhcp " + text, *args)

@@ -1,0 +1,79 @@
+"""What answers depend on besides the machine: our address, one network, and settings; what they have in common is made once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
+
+from bootsvc.dhcp import options
+from bootsvc.dhcp.room import Pair
+from bootsvc.dhcp.settings import DhcpConfig, Subnet
+from netboot.urls import Urls
+
+MAX_DNS = 8
+"""Name servers told to a client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One network as it is served through one of our addresses."""
+
+    server: IPv4Address
+    network: IPv4Network
+    urls: Urls
+    dhcp: DhcpConfig = field(default_factory=DhcpConfig)
+    """With the range, router, name servers and times of this network."""
+    loaders: Mapping[str, str] = field(default_factory=dict)
+    own: frozenset[IPv4Address] = frozenset()
+    """Every address of ours, by any of which a client may know this server."""
+    reachable: tuple[IPv4Network, ...] = ()
+    """All networks that are ours to answer to, where a relay may have its address."""
+    times: tuple[Pair, ...] = field(init=False, repr=False, compare=False)
+    wishes: Mapping[int, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        seconds = self.dhcp.lease_seconds
+        times = (
+            options.LEASE_TIME.pair(seconds),
+            options.RENEWAL_TIME.pair(seconds // 2),
+            options.REBINDING_TIME.pair(seconds * 7 // 8),
+        )
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "wishes", self.wishes_on(self.network, None))
+
+    def wishes_on(self, network: IPv4Network, gateway: IPv4Address | None) -> Mapping[int, bytes]:
+        """Options that are sent when a client asks for them, or does not say what it wants."""
+        dhcp, pairs = self.dhcp, []
+        router = gateway if gateway is not None else dhcp.router
+        if router is not None and router in network:
+            pairs.append(options.ROUTER.pair((router,)))
+        if dhcp.dns:
+            pairs.append(options.DOMAIN_NAME_SERVER.pair(dhcp.dns[:MAX_DNS]))
+        if dhcp.domain:
+            pairs.append(options.DOMAIN_NAME.pair(dhcp.domain))
+        if dhcp.search:
+            pairs.append(options.DOMAIN_SEARCH.pair(dhcp.search))
+        if dhcp.ntp:
+            pairs.append(options.NTP_SERVERS.pair(dhcp.ntp))
+        pairs.append(options.BROADCAST_ADDRESS.pair(network.broadcast_address))
+        return dict(pairs)
+
+    def on(self, subnet: Subnet | None) -> "Site":
+        """The site of another network that is served through the same address of ours."""
+        if subnet is None:
+            return self
+        dhcp = replace(
+            self.dhcp,
+            range_start=subnet.range_start,
+            range_end=subnet.range_end,
+            router=subnet.router,
+            dns=subnet.dns or self.dhcp.dns,
+            lease_seconds=subnet.lease_seconds or self.dhcp.lease_seconds,
+        )
+        return replace(self, network=subnet.network, dhcp=dhcp)
+
+
+def is_host(address: IPv4Address, network: IPv4Network) -> bool:
+    """Whether it is an address that one machine on the network can have."""
+    if address not in network:
+        return False
+    return network.prefixlen > 30 or address not in (network.network_address, network.broadcast_address)

@@ -1,0 +1,77 @@
+"""The sockets of one served interface: DHCP, port 4011, frames to machines without an address, and what others answer."""
+
+import logging
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+
+from bootsvc.dhcp.answer import BROADCAST, CLIENT_PORT, SERVER_PORT, Reply
+from bootsvc.dhcp.proxy import PROXY_PORT
+from bootsvc.net.links import Link
+from bootsvc.net.overhear import Overhearing
+from bootsvc.net.udp import Datagram, FrameSender, UdpEndpoint
+
+log = logging.getLogger(__name__)
+
+_EVERYBODY = b"\xff" * 6
+_ZERO = IPv4Address(0)
+
+
+class Wire:
+    """One interface; `links` are our addresses on it, the first of which speaks where the network does not decide."""
+
+    def __init__(self, links: Sequence[Link], *, proxy: bool) -> None:
+        self.links = tuple(links)
+        self.proxy = proxy
+        self.name, self.index = links[0].name, links[0].index
+        self._endpoint: UdpEndpoint | None = None
+        self._proxy_endpoint: UdpEndpoint | None = None
+        self._frames: FrameSender | None = None
+        self._overhearing: Overhearing | None = None
+
+    def open(
+        self,
+        receive: Callable[["Wire", Datagram], None],
+        receive_proxy: Callable[["Wire", Datagram], None],
+        overhear: Callable[["Wire", IPv4Address, bytes], None],
+    ) -> None:
+        """Begin to receive. Raises PortUnavailable; nothing is left open then."""
+        try:
+            self._endpoint = UdpEndpoint.open(_ZERO, SERVER_PORT, interface=self.name)
+            if self.proxy:
+                self._proxy_endpoint = UdpEndpoint.open(_ZERO, PROXY_PORT, interface=self.name)
+        except BaseException:
+            self.close()
+            raise
+        try:
+            self._frames = FrameSender(self.name)
+            self._overhearing = Overhearing(self.name, SERVER_PORT, lambda source, data: overhear(self, source, data))
+        except OSError as exc:
+            log.info("replies to machines without an address are broadcast on %s: %s", self.name, exc.strerror)
+        self._endpoint.start(lambda datagram: receive(self, datagram))
+        if self._proxy_endpoint is not None:
+            self._proxy_endpoint.start(lambda datagram: receive_proxy(self, datagram))
+
+    def close(self) -> None:
+        for socket in (self._endpoint, self._proxy_endpoint, self._frames, self._overhearing):
+            if socket is not None:
+                socket.close()
+        self._endpoint = self._proxy_endpoint = self._frames = self._overhearing = None
+
+    def send(self, reply: Reply, data: bytes, source: IPv4Address, *, from_proxy: bool = False) -> bool:
+        """False when the kernel refused it."""
+        to = (reply.destination, CLIENT_PORT)
+        if reply.chaddr is not None and self._frames and self._frames.send(data, reply.chaddr, (source, SERVER_PORT), to):
+            return True
+        endpoint = self._proxy_endpoint if from_proxy else self._endpoint
+        if endpoint is None:
+            return False
+        destination = BROADCAST if reply.chaddr is not None else reply.destination
+        # A unicast takes the way of the routing table: a relay may be reached through another interface.
+        ifindex = self.index if destination == BROADCAST or not int(reply.packet.giaddr) else 0
+        return endpoint.send(data, destination, reply.port, ifindex=ifindex, source=source)
+
+    def ask(self, data: bytes) -> bool:
+        """Broadcast as a client without an address does; our own sockets do not hear it."""
+        if self._frames is None:
+            return False
+        return self._frames.send(data, _EVERYBODY, (_ZERO, CLIENT_PORT), (BROADCAST, SERVER_PORT))
