@@ -16,6 +16,7 @@ from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.http.api import Api
+from bootsvc.http.discovery import Discovery
 from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
 from bootsvc.loading import load, load_aside
@@ -66,7 +67,8 @@ class Application:
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
         stages = Stages(artifacts, self.registry, self._dhcp.find_hwaddr, urls, self.record)
         api = Api(state.last_events, self.registry, self._counters)
-        self._http = HttpService(config.http.port, [*stages.routes(), *api.routes()])
+        discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, urls)
+        self._http = HttpService(config.http.port, [*stages.routes(), *api.routes(), *discovery.routes()])
 
     def config(self) -> Config:
         return self._config

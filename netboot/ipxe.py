@@ -62,6 +62,25 @@ def unknown(hwaddr: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def who_are_you(hwaddr: str, again: str | None) -> str:
+    """For a machine that no node is: show who it is, and ask `again` at that URL; None: go on to the next boot device."""
+    lines = [
+        "#!ipxe",
+        f"echo bootsvc: no node has hardware address {_spoken(hwaddr)}",
+        "echo this machine: ${manufacturer} ${product} serial ${serial} uuid ${uuid} address ${ip}",
+        f"echo (on the head node: wwctl node add NAME --hwaddr {_spoken(hwaddr)} --image IMAGE,",
+        "echo  or wwctl node set NAME --discoverable to make it that node)",
+        f"sleep {RETRY_SECONDS}",
+        "exit 1" if again is None else f"chain --replace {again} || exit 1",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def discovered(name: str, url: str) -> str:
+    """For a machine that has just become a node: say so, and boot as that node."""
+    return f"#!ipxe\necho bootsvc: this machine is now node {_spoken(name)}\nchain --replace {url} || reboot\n"
+
+
 def _say_and_retry(reason: str) -> list[str]:
     return [f"echo bootsvc: {_spoken(reason)}; trying again in {RETRY_SECONDS} s", f"sleep {RETRY_SECONDS}", "reboot"]
 

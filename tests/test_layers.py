@@ -31,6 +31,7 @@ PURE = (
     "bootsvc.dhcp.room",
     "bootsvc.dhcp.settings",
     "bootsvc.dhcp.site",
+    "bootsvc.discovery",
     "bootsvc.hostlist",
     "bootsvc.image_users",
     "bootsvc.tftp.packet",

@@ -35,7 +35,7 @@ SUBPROCESS = (
 )
 STARTS_A_PROGRAM = re.compile(r"create_subprocess_\w+|popen|posix_spawnp?|exec[lv]p?e?")
 # First segments of what netboot/urls.py serves, as a path of their own (not the end of /var/lib/warewulf/provision).
-NODE_URL = re.compile(r"(?<![\w.-])/(provision|generations|blobs|report|efiboot)/")
+NODE_URL = re.compile(r"(?<![\w.-])/(provision|generations|blobs|report|efiboot|discover)/")
 
 
 def project_files() -> Iterator[str]:

@@ -166,3 +166,18 @@ def test_a_second_copy_is_told_what_is_taken(server: Server) -> None:
     assert re.search(r"^wwctl: .*port.* 67 .*", out, re.MULTILINE), out
     assert "Traceback" not in out
     assert json.loads(server.get("/status"))["nodes"], "the first goes on"
+
+
+def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_network: Any) -> None:
+    server.nodes_conf.write_text(NODES + "  n2:\n    discoverable: true\n    image name: none\n")
+    server.wait_log("2 nodes loaded")
+    machine = "52:54:00:00:00:02"
+    boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", machine)
+    offered = boot_network.udhcpc("-x", "0x4d:69505845")
+    assert offered is not None
+    assert "/discover/52-54-00-00-00-02?" in offered["boot_file"]
+    boot_network.on(boot_network.client, "ip", "address", "flush", "dev", "boot0", "scope", "global")
+    boot_network.on(boot_network.client, "ip", "address", "add", f"{offered['ip']}/24", "dev", "boot0")
+    assert "this machine is now node n2" in server.get("/discover/52-54-00-00-00-02")
+    assert "hwaddr: 52:54:00:00:00:02" in server.nodes_conf.read_text()
+    assert "no image none" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"

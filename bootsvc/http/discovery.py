@@ -1,0 +1,138 @@
+"""What the iPXE of an unknown machine fetches: it becomes a discoverable node, or shows who it is and asks again."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+
+from aiohttp import web
+
+from bootsvc.config import Config
+from bootsvc.dhcp.settings import Mode, Unknown
+from bootsvc.discovery import Found, discover, find_place
+from bootsvc.net.udp import Budget
+from bootsvc.registry import Registry
+from bootsvc.store import Snapshot, Store
+from images.errors import Error
+from netboot import hwaddr as hardware
+from netboot import ipxe, urls
+from netboot.urls import Urls
+
+log = logging.getLogger(__name__)
+
+LOAD_SECONDS = 10.0
+"""How long a discovered machine waits for the server to have read the changed nodes.conf."""
+_LOOK_SECONDS = 0.05
+MAX_ATTEMPTS = 40
+"""How often an unknown machine asks again before its firmware goes on to the next boot device: about ten minutes."""
+
+
+class Discovery:
+    """The handler; `registry` and `config` give what is valid now, `identify` the machine that has an address."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Callable[[], Config],
+        registry: Callable[[], Registry],
+        identify: Callable[[IPv4Address], str | None],
+        server_urls: Urls,
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._registry = registry
+        self._identify = identify
+        self._urls = server_urls
+        # Each discovery rewrites nodes.conf.
+        self._budget = Budget(rate=10, burst=100)
+        self._lock = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(urls.ROUTE_DISCOVER, self._discover, allow_head=False)]
+
+    async def _discover(self, request: web.Request) -> web.Response:
+        hwaddr = _hwaddr(request)
+        attempt = request.query.get("attempt", "0")
+        count = int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else MAX_ATTEMPTS
+        if self._config().dhcp.unknown is Unknown.IGNORE and self._registry().by_hwaddr(hwaddr) is None:
+            raise web.HTTPNotFound(text="unknown machines are ignored here\n")
+        self._check_peer(request, hwaddr)
+        try:
+            name = await self._place(hwaddr)
+        except (Error, OSError) as exc:
+            log.warning("discovery of hwaddr=%s: %s", hwaddr, exc)
+            name = None
+        if name is None:
+            log.info("http DISCOVER hwaddr=%s: no node is discoverable", hwaddr)
+            again = self._urls.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
+            return _text(ipxe.who_are_you(hwaddr, again))
+        return _text(ipxe.discovered(name, self._urls.ipxe(hwaddr)))
+
+    def _check_peer(self, request: web.Request, hwaddr: str) -> None:
+        """Only a machine that got its address for this very hardware address may become a node by it."""
+        peer = _peer(request)
+        config = self._config()
+        if peer is None:
+            raise web.HTTPForbidden(text="only machines of the boot networks can be discovered\n")
+        if config.dhcp.enabled and config.dhcp.mode is Mode.AUTHORITATIVE:
+            if self._identify(peer) == hwaddr:
+                return
+        elif config.network is None or peer in config.network:
+            # Another server gave the address; who has it is not known here.
+            return
+        raise web.HTTPForbidden(text=f"{peer} is not the address of {hwaddr}\n")
+
+    async def _place(self, hwaddr: str) -> str | None:
+        """The node that the machine is, or has become; None when no node waits for one."""
+        known = self._registry().by_hwaddr(hwaddr)
+        if known is not None:
+            return known.id
+        if find_place(self._registry()) is None or not self._budget.take(time.monotonic()):
+            return None
+        # One at a time here; the lock of nodes.conf keeps other programs away.
+        async with self._lock:
+            found = await asyncio.to_thread(self._register, hwaddr)
+        if found is None:
+            return None
+        if found.is_new:
+            log.warning("node %s is now the machine with hwaddr %s: it was discovered", found.node, hwaddr)
+        await self._until_loaded(hwaddr)
+        return found.node
+
+    def _register(self, hwaddr: str) -> Found | None:
+        found: Found | None = None
+
+        def change(snapshot: Snapshot) -> Snapshot:
+            nonlocal found
+            found = discover(snapshot, hwaddr, self._config(), self._registry())
+            return snapshot if found is None else found.snapshot
+
+        # A store of its own: this thread must not share what another one has read.
+        Store(self._store.path, self._store.cache).edit(change)
+        return found
+
+    async def _until_loaded(self, hwaddr: str) -> None:
+        """The server notices the changed file by itself; the machine's next request must find its node."""
+        for _ in range(int(LOAD_SECONDS / _LOOK_SECONDS)):
+            if self._registry().by_hwaddr(hwaddr) is not None:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _hwaddr(request: web.Request) -> str:
+    try:
+        return hardware.parse(request.match_info["wwid"])
+    except Error as exc:
+        raise web.HTTPBadRequest(text=f"{exc.message}\n") from exc
+
+
+def _peer(request: web.Request) -> IPv4Address | None:
+    try:
+        return IPv4Address(request.remote or "")
+    except AddressValueError:
+        return None
+
+
+def _text(script: str) -> web.Response:
+    return web.Response(text=script, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,104 @@
+"""The script of an unknown machine, fetched over a socket: it becomes a node, or shows who it is and asks again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bootsvc.config import Config
+from bootsvc.dhcp.settings import Mode, Unknown
+from bootsvc.http.discovery import MAX_ATTEMPTS, Discovery
+from bootsvc.http.service import HttpService
+from bootsvc.registry import Registry
+from bootsvc.store import Store
+from netboot.urls import Urls
+
+HWADDR, WWID = "52:54:00:00:00:0a", "52-54-00-00-00-0a"
+NODES = "nodes:\n  n1:\n    discoverable: true\n    network devices:\n      default:\n        ipaddr: 10.0.0.7\n"
+
+
+@dataclass
+class Site:
+    url: str
+    nodes_conf: Path
+    config: Config = Config()  # noqa: RUF009  # a frozen record
+    leased: str | None = HWADDR
+
+    def registry(self) -> Registry:
+        """As the server's watch would have it at once."""
+        return Registry.build(Store(self.nodes_conf).load())
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(url="", nodes_conf=tmp_path / "nodes.conf")
+    made.nodes_conf.write_text(NODES)
+
+    def identify(address: IPv4Address) -> str | None:
+        return made.leased if address == IPv4Address("127.0.0.1") else None
+
+    discovery = Discovery(
+        Store(made.nodes_conf),
+        lambda: made.config,
+        made.registry,
+        identify,
+        Urls(address=IPv4Address("10.0.0.1"), port=9873),
+    )
+    service, ready = HttpService(0, discovery.routes(), host="127.0.0.1"), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(service.run(ready))
+        await ready.wait()
+        made.url = f"http://127.0.0.1:{service.bound}"
+        yield made
+        task.cancel()
+
+
+async def test_a_machine_becomes_the_node_that_waits(site: Site) -> None:
+    for _ in range(2):
+        status, script = await site.get(f"/discover/{WWID}?uuid=1&serial=2")
+        assert (status, script.splitlines()[:2]) == (200, ["#!ipxe", "echo bootsvc: this machine is now node n1"])
+        assert f"chain --replace http://10.0.0.1:9873/ipxe/{WWID}?" in script
+    node = site.registry().by_hwaddr(HWADDR)
+    assert node is not None
+    assert (node.id, node.discoverable, str(node.network_devices["default"].ipaddr)) == ("n1", "false", "10.0.0.7")
+
+
+async def test_without_a_place_it_says_who_it_is_and_asks_again(site: Site) -> None:
+    site.nodes_conf.write_text("nodes: {}\n")
+    status, script = await site.get(f"/discover/{WWID}?attempt=3")
+    assert status == 200
+    assert "no node has hardware address 52:54:00:00:00:0a" in script
+    assert f"/discover/{WWID}?" in script
+    assert "attempt=4" in script
+    _, last = await site.get(f"/discover/{WWID}?attempt={MAX_ATTEMPTS}")
+    assert last.splitlines()[-1] == "exit 1"
+
+
+@pytest.mark.parametrize("leased", [None, "52:54:00:00:00:0b"])
+async def test_an_address_that_is_not_the_machines_takes_nothing(site: Site, leased: str | None) -> None:
+    site.leased = leased
+    assert (await site.get(f"/discover/{WWID}"))[0] == 403
+    assert (await site.get("/discover/nonsense"))[0] == 400
+    assert site.nodes_conf.read_text() == NODES
+
+
+async def test_where_another_server_gives_addresses_the_network_is_what_counts(site: Site) -> None:
+    site.leased = None
+    site.config = replace(site.config, dhcp=replace(site.config.dhcp, mode=Mode.PROXY))
+    status, script = await site.get(f"/discover/{WWID}")
+    assert status == 200
+    assert "now node n1" in script
+
+
+async def test_unknown_machines_may_be_ignored(site: Site) -> None:
+    site.config = replace(site.config, dhcp=replace(site.config.dhcp, unknown=Unknown.IGNORE))
+    assert (await site.get(f"/discover/{WWID}"))[0] == 404
+    assert site.nodes_conf.read_text() == NODES
