@@ -1,6 +1,6 @@
 """BootRequest + lease + site → Reply or Ignored: what RFC 2131 §4.3 says a server does, and what ROMs need to boot."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 import msgspec
 
@@ -8,11 +8,11 @@ from bootsvc.dhcp import options
 from bootsvc.dhcp.boot import Boot, boot_of
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
-from bootsvc.dhcp.packet import BROADCAST_FLAG, HEADER_SIZE, Op, Packet
+from bootsvc.dhcp.packet import BROADCAST_FLAG, HEADER_SIZE, ZERO, Op, Packet
 from bootsvc.dhcp.request import BootRequest, Client, Phase
 from bootsvc.dhcp.room import Pair, Placed, place
 from bootsvc.dhcp.settings import Unknown
-from bootsvc.dhcp.site import Site, is_host
+from bootsvc.dhcp.site import Said, Site, is_host
 from bootsvc.errors import Ignored
 from netboot.node import Node
 
@@ -22,10 +22,13 @@ BROADCAST = IPv4Address("255.255.255.255")
 IP_UDP_HEADERS = 28
 MAX_SENT = 1472
 """Bytes of payload that an Ethernet frame carries; a boot ROM cannot put fragments together."""
-_ZERO = IPv4Address(0)
+MAX_SAID = 256
+"""Parameter lists whose answer is remembered; there are as many as there are kinds of clients."""
+HOST_NAME = options.HOST_NAME.code
+_ZERO = ZERO
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A packet and where it goes."""
 
     packet: Packet
@@ -43,11 +46,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:
     """Decide the reply to one message."""
-    if lease is not None and lease.address in _impossible(lease.network or site.network, site):
+    impossible = site.impossible if lease is None or lease.network is None else site.impossible_on(lease.network)
+    if lease is not None and int(lease.address) in impossible:
         return Ignored(f"{lease.address} is an address that no machine but this server can have")
     if node is None and site.dhcp.unknown is Unknown.IGNORE:
         return Ignored(f"no node has hwaddr {request.hwaddr}, and unknown machines are to be ignored")
-    if request.giaddr != _ZERO and not is_relay(request.giaddr, lease, site):
+    if request.relayed and not is_relay(request.giaddr, lease, site):
         return Ignored(f"{_who(request, node)}, and relay {request.giaddr} is on another network")
     match request.message:
         case Message.DISCOVER:
@@ -58,7 +62,7 @@ def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: S
             return _request(request, node, lease, site)
         case Message.INFORM:
             # The answer goes to ciaddr: a machine of ours, and one machine only.
-            if request.giaddr == _ZERO and not is_host(request.ciaddr, site.network):
+            if not request.relayed and not is_host(request.ciaddr, site.network):
                 return Ignored(f"INFORM from {request.ciaddr}, which is no machine on {site.network}")
             return _grant(Message.ACK, request, node, None, site)
         case Message.RELEASE | Message.DECLINE:
@@ -68,18 +72,10 @@ def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: S
 
 
 def is_relay(giaddr: IPv4Address, lease: Lease | None, site: Site) -> bool:
-    """Whether a reply may go there: only networks of ours are ever sent to, whatever a packet says of its relay."""
-    networks = [site.network, *site.reachable]
-    if lease is not None and lease.network is not None:
-        networks.append(lease.network)
-    return giaddr not in site.own and any(is_host(giaddr, network) for network in networks)
-
-
-def _impossible(network: IPv4Network, site: Site) -> tuple[IPv4Address, ...]:
-    """Addresses that nodes.conf may say, and that must not be handed out: they would cut off every machine."""
-    if network.prefixlen > 30:
-        return (site.server,)
-    return site.server, network.network_address, network.broadcast_address
+    """Whether a reply may go there, which a node's own netmask says, too."""
+    if site.is_relay(giaddr):
+        return True
+    return lease is not None and lease.network is not None and giaddr not in site.own and is_host(giaddr, lease.network)
 
 
 def _request(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:
@@ -96,7 +92,7 @@ def _request(request: BootRequest, node: Node | None, lease: Lease | None, site:
     # once; for the rest the RFC wants silence, since another server may know the client.
     if phase in (Phase.SELECTING, Phase.RENEWING):
         return _nak(request, f"no lease for {wanted}", site)
-    if request.giaddr == _ZERO and wanted not in site.network:
+    if not request.relayed and wanted not in site.network:
         return _nak(request, f"{wanted} is not on {site.network}", site)
     return Ignored(f"{phase.value} of {wanted}: no record of this machine")
 
@@ -122,7 +118,7 @@ def _nak(request: BootRequest, why: str, site: Site) -> Reply:
         options.ERROR_MESSAGE.pair(why),
         *echoes(request),
     ]
-    relayed = request.giaddr != _ZERO
+    relayed = request.relayed
     # "If 'giaddr' is set, the server sets the broadcast bit, so that the relay agent broadcasts it" (§4.3.2).
     packet = Packet(
         op=Op.BOOTREPLY,
@@ -176,7 +172,7 @@ def _grant(message: Message, request: BootRequest, node: Node | None, lease: Lea
 
 def _destination(request: BootRequest, lease: Lease | None, site: Site) -> tuple[IPv4Address, int, bytes | None]:
     """Where a reply other than a NAK goes (RFC 2131 §4.1)."""
-    if request.giaddr != _ZERO:
+    if request.relayed:
         return request.giaddr, SERVER_PORT, None
     # An address elsewhere would make us send to strangers whatever anybody asks for.
     if request.ciaddr != _ZERO:
@@ -190,25 +186,51 @@ def _destination(request: BootRequest, lease: Lease | None, site: Site) -> tuple
 
 def _options(message: Message, request: BootRequest, node: Node | None, lease: Lease | None, site: Site, boot: Boot) -> Placed:
     """What must be said, then what was asked for in the order asked, as far as the client's message size allows."""
+    known = _said_to_all(message, request, lease, site)
+    name = node.id.encode() if node is not None else b""
+    last = echoes(request)
+    room = min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
+    if not boot.pairs and known.size + len(name) + options.size_of(last) < room:
+        # Nearly every message of a system that is up.
+        all_of_them = known.options.copy()
+        if HOST_NAME in all_of_them:
+            if name:
+                all_of_them[HOST_NAME] = name
+            else:
+                del all_of_them[HOST_NAME]
+        all_of_them.update(last)
+        return Placed(all_of_them, {}, {})
+    wishes = [(code, name if code == HOST_NAME else value) for code, value in known.wishes if name or code != HOST_NAME]
+    # A ROM reads the file name in `file`, and some read `sname` without asking for OVERLOAD.
+    free = request.client is not Client.PXE
+    long_url = free and not 0 < len(boot.file) < 128
+    return place((*known.must, *boot.pairs), wishes, last, room, file=long_url, sname=free)
+
+
+def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, site: Site) -> Said:
+    """The part of a reply that all machines get which ask for the same; HOST_NAME stands in it as an empty value."""
+    own = lease is not None and (lease.network is not None or lease.gateway is not None)
+    key = None if own else (message, lease is None, request.parameters)
+    known = None if key is None else site.said.get(key)
+    if known is not None:
+        return known
     wishes, mask = site.wishes, site.network.netmask
     must: list[Pair] = [options.MESSAGE_TYPE.pair(message), options.SERVER_ID.pair(site.server)]
     if lease is not None:
         must += site.times
-        if lease.network is not None or lease.gateway is not None:
+        if own:
             network = lease.network or site.network
             wishes, mask = site.wishes_on(network, lease.gateway), network.netmask
     must.append(options.SUBNET_MASK.pair(mask))
-    must += boot.pairs
-    if node is not None and node.id:
-        wishes = {**wishes, options.HOST_NAME.code: node.id.encode()}
-    asked = dict.fromkeys(request.parameters) or wishes
-    said = [code for code, _ in boot.pairs]
-    wanted = [(code, wishes[code]) for code in asked if code in wishes and code not in said]
-    room = min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
-    # A ROM reads the file name in `file`, and some read `sname` without asking for OVERLOAD.
-    free = request.client is not Client.PXE
-    long_url = free and not 0 < len(boot.file) < 128
-    return place(must, wanted, echoes(request), room, file=long_url, sname=free)
+    all_wishes = {**wishes, HOST_NAME: b""}
+    asked = dict.fromkeys(request.parameters) or all_wishes
+    wanted = [(code, all_wishes[code]) for code in asked if code in all_wishes]
+    found = Said(tuple(must), tuple(wanted), {**dict(must), **dict(wanted)}, options.size_of((*must, *wanted)))
+    if key is not None:
+        if len(site.said) >= MAX_SAID:
+            site.said.clear()
+        site.said[key] = found
+    return found
 
 
 def echoes(request: BootRequest) -> list[Pair]:

@@ -20,7 +20,6 @@ DECLINE_SECONDS = 600.0
 """How long an address is set aside after a client, or our own ARP probe, found it in use."""
 CHECK_SECONDS = 300.0
 """How long a free address counts as checked."""
-_ZERO = IPv4Address(0)
 
 
 class LeaseState(Enum):
@@ -32,7 +31,7 @@ class LeaseState(Enum):
     """A node's own address: in no table, never expires."""
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One address of one machine; `expires` in seconds since the epoch."""
 
     address: IPv4Address
@@ -240,7 +239,7 @@ def lease_for(
     """The lease that a message is about: a reservation, else a row of the table, made at need by a DISCOVER."""
     if reserved is not None and _reachable(reserved, request, network):
         return reserved
-    if request.giaddr != _ZERO and request.selector not in network:
+    if request.relayed and request.selector not in network:
         return None
     if request.message is Message.DISCOVER:
         return table.offer(request.hwaddr, request.requested, now)
@@ -252,7 +251,7 @@ def lease_for(
 
 def _reachable(reserved: Lease, request: BootRequest, network: IPv4Network) -> bool:
     """A reservation on another network than the machine is asking from cannot be used there."""
-    if request.giaddr != _ZERO:
+    if request.relayed:
         return request.selector in (reserved.network or network)
     # Behind a relay a client renews straight with us: nothing but its own address says where it is.
     return reserved.address in network or (request.unicast and request.ciaddr == reserved.address)

@@ -42,6 +42,7 @@ class Networks:
         self._saved: Sequence[Lease] = ()
         self._tables: dict[IPv4Network, LeaseTable] = {}
         self._sites: dict[IPv4Network, Site] = {}
+        self._ours: frozenset[int] = frozenset()
         self._served: Mapping[int, Served] = {}
         self._found: dict[tuple[int, IPv4Address], Site] = {}
 
@@ -57,6 +58,9 @@ class Networks:
         for each in served.values():
             for site in (*each.direct, *each.remote):
                 self._sites.setdefault(site.network, site)
+        routers = (site.dhcp.router for site in self._sites.values())
+        ours = (address for site in self._sites.values() for address in site.own)
+        self._ours = frozenset(int(address) for address in (*routers, *ours) if address is not None)
         for network, site in self._sites.items():
             table = self._tables.get(network)
             is_new = table is None
@@ -85,7 +89,7 @@ class Networks:
         served = self._served.get(ifindex)
         if served is None:
             return None
-        if request.giaddr != _ZERO:
+        if request.relayed:
             return self._selected(request.selector, ifindex, served) or served.direct[0]
         if not served.remote and len(served.direct) == 1:
             return served.direct[0]
@@ -113,10 +117,8 @@ class Networks:
             low, high = low - 1, high + 1
 
         def excluded(address: IPv4Address) -> bool:
-            number, site = int(address), self._sites.get(network)
-            if site is None or not low < number < high or self._reserved(address):
-                return True
-            return address == site.dhcp.router or address in site.own
+            number = int(address)
+            return not low < number < high or number in self._ours or self._reserved(address)
 
         return excluded
 

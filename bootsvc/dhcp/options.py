@@ -163,9 +163,18 @@ UINT32: Codec[int] = Codec(
     parse=lambda value: int(struct.unpack("!I", value)[0]), serialize=lambda number: struct.pack("!I", number)
 )
 CODES: Codec[tuple[int, ...]] = Codec(parse=tuple, serialize=bytes)
-MESSAGE: Codec[Message] = Codec(
-    parse=lambda value: Message(struct.unpack("!B", value)[0]), serialize=lambda message: bytes([message.value])
-)
+_MESSAGES = {bytes([message.value]): message for message in Message}
+_MESSAGE_BYTES = {message: value for value, message in _MESSAGES.items()}
+
+
+def _parse_message(value: bytes) -> Message:
+    found = _MESSAGES.get(value)
+    if found is None:
+        raise ValueError("no message type")
+    return found
+
+
+MESSAGE: Codec[Message] = Codec(parse=_parse_message, serialize=_MESSAGE_BYTES.__getitem__)
 USER_CLASSES: Codec[tuple[bytes, ...]] = Codec(
     parse=_parse_user_classes,
     serialize=lambda classes: b"".join(bytes([len(item)]) + item for item in classes),
@@ -256,7 +265,11 @@ def find_field(data: bytes | None, option: Option[T]) -> T | None:
 
 def size_of(options: Iterable[tuple[int, bytes]]) -> int:
     """Bytes that `serialize_fields` makes of the options, without END."""
-    return sum(len(value) + 2 * max(1, -(-len(value) // 255)) for _, value in options)
+    size = 0
+    for _, value in options:
+        length = len(value)
+        size += length + (2 if length < 256 else 2 * -(-length // 255))
+    return size
 
 
 def serialize_fields(options: Iterable[tuple[int, bytes]]) -> bytes:

@@ -24,7 +24,8 @@ SNAME_SIZE, FILE_SIZE = 64, 128
 HEADER_SIZE = _OPTIONS_AT
 """Bytes before the options, the magic cookie included."""
 _FILE_OVERLOADED, _SNAME_OVERLOADED = 1, 2
-_ZERO = IPv4Address(0)
+ZERO = IPv4Address(0)
+"""The address of every field that a message does not use: one object, so that `is` tells."""
 
 
 class Op(IntEnum):
@@ -34,7 +35,7 @@ class Op(IntEnum):
     BOOTREPLY = 2
 
 
-class Packet(msgspec.Struct, frozen=True, kw_only=True):
+class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message; `options` maps code to the bytes of the value, in the order of their first occurrence."""
 
     op: int
@@ -43,10 +44,10 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     xid: int = 0
     secs: int = 0
     flags: int = 0
-    ciaddr: IPv4Address = _ZERO
-    yiaddr: IPv4Address = _ZERO
-    siaddr: IPv4Address = _ZERO
-    giaddr: IPv4Address = _ZERO
+    ciaddr: IPv4Address = ZERO
+    yiaddr: IPv4Address = ZERO
+    siaddr: IPv4Address = ZERO
+    giaddr: IPv4Address = ZERO
     chaddr: bytes = b""
     """Only the first `hlen` bytes of the field."""
     sname: bytes = b""
@@ -86,10 +87,10 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
             xid=xid,
             secs=secs,
             flags=flags,
-            ciaddr=IPv4Address(ci) if ci else _ZERO,
-            yiaddr=IPv4Address(yi) if yi else _ZERO,
-            siaddr=IPv4Address(si) if si else _ZERO,
-            giaddr=IPv4Address(gi) if gi else _ZERO,
+            ciaddr=IPv4Address(ci) if ci else ZERO,
+            yiaddr=IPv4Address(yi) if yi else ZERO,
+            siaddr=IPv4Address(si) if si else ZERO,
+            giaddr=IPv4Address(gi) if gi else ZERO,
             chaddr=chaddr[:hlen],
             sname=b"" if overload & _SNAME_OVERLOADED else sname.partition(b"\0")[0],
             file=b"" if overload & _FILE_OVERLOADED else file.partition(b"\0")[0],

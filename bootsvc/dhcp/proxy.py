@@ -40,7 +40,7 @@ def proxy_answer(
 
 
 def _offer(request: BootRequest, boot: Boot, site: Site) -> Reply | Ignored:
-    if request.giaddr == _ZERO:
+    if not request.relayed:
         return _reply(Message.OFFER, request, boot, site, BROADCAST, CLIENT_PORT)
     if not is_relay(request.giaddr, None, site):
         return Ignored(f"relay {request.giaddr} is on another network")

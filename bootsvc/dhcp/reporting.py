@@ -21,6 +21,7 @@ log = logging.getLogger("bootsvc.dhcp.service")
 MAX_RECENT = 65536
 """Addresses remembered for `find_hwaddr`."""
 SAY_AGAIN_SECONDS = 3600.0
+_UNSAID_AT_ONCE = 1000
 
 
 class OnEvent(Protocol):
@@ -34,18 +35,19 @@ class OnEvent(Protocol):
 class Reporter:
     def __init__(self, on_event: OnEvent | None) -> None:
         self._on_event = on_event
-        self._recent: dict[IPv4Address, str] = {}
-        # A cluster that powers on sends a few thousand messages within seconds; a flood must not fill the disk.
-        self._log_budget = Budget(rate=200, burst=20000)
+        self._recent: dict[int, str] = {}
+        # A cluster that powers on sends some thousand messages within seconds; a flood must not fill the disk.
+        self._log_budget = Budget(rate=500, burst=5000)
+        self._unsaid = 0
         self._noise_budget = Budget(rate=1, burst=10)
         self._once = Once(SAY_AGAIN_SECONDS)
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that the address was last told to."""
-        return self._recent.get(address)
+        return self._recent.get(int(address))
 
     def received(self, request: BootRequest, node: Node | None) -> None:
-        if self._log_budget.take(time.monotonic()):
+        if self._may_say():
             log.info(
                 "dhcp %s received hwaddr=%s node=%s xid=%08x if=%s",
                 request.message.name,
@@ -57,12 +59,13 @@ class Reporter:
 
     def answered(self, request: BootRequest, node: Node | None, reply: Reply) -> None:
         yiaddr = reply.packet.yiaddr
-        if reply.message is Message.ACK and int(yiaddr):
-            self._recent.pop(yiaddr, None)
-            self._recent[yiaddr] = request.hwaddr
+        number = int(yiaddr)
+        if reply.message is Message.ACK and number:
+            self._recent.pop(number, None)
+            self._recent[number] = request.hwaddr
             if len(self._recent) > MAX_RECENT:
                 del self._recent[next(iter(self._recent))]
-        if self._log_budget.take(time.monotonic()):
+        if self._may_say():
             log.info(
                 "dhcp %s hwaddr=%s node=%s yiaddr=%s file=%s xid=%08x if=%s%s",
                 reply.message.name,
@@ -78,11 +81,21 @@ class Reporter:
         boots = request.client is not Client.OS or reply.message is Message.NAK
         if self._on_event is not None and (boots or (node is not None and reply.message is Message.ACK)):
             name = None if node is None else node.id
-            ipaddr = yiaddr if int(yiaddr) else None
+            ipaddr = yiaddr if number else None
             detail = reply.boot_file or reply.note
             self._on_event(request.hwaddr, name, f"DHCP {reply.message.name}", detail, ipaddr=ipaddr)
         if reply.note and reply.message is not Message.NAK:
             self.once(("note", reply.note), "%s: hwaddr %s gets no boot file", reply.note, request.hwaddr)
+
+    def _may_say(self) -> bool:
+        """Whether the budget holds a line; what was left out meanwhile is counted in one line."""
+        if not self._log_budget.take(time.monotonic()):
+            self._unsaid += 1
+            return False
+        if self._unsaid >= _UNSAID_AT_ONCE or (self._unsaid and self._log_budget.left > _UNSAID_AT_ONCE):
+            log.info("dhcp %d lines left out: more than the log should hold", self._unsaid)
+            self._unsaid = 0
+        return True
 
     def ignored(self, request: BootRequest, node: Node | None, reason: Ignored, site: Site, lent: int) -> None:
         self.noise("%s of %s: %s", request.message.name, request.hwaddr, reason.reason)

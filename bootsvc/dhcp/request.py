@@ -1,19 +1,21 @@
 """A packet and where it arrived → BootRequest, classified once: later code never looks at option bytes."""
 
+from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address
+from typing import TypedDict
 from uuid import UUID
 
 import msgspec
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.options import Message
-from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, Op, Packet
+from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, Packet
 from bootsvc.errors import Ignored
 
 MIN_MESSAGE_SIZE = 576
 """What every client must take, and what is assumed of one that says nothing (RFC 2131 §2)."""
-_ZERO = IPv4Address(0)
+_ZERO = ZERO
 
 
 class Client(Enum):
@@ -35,22 +37,22 @@ class Phase(Enum):
     REBINDING = "REBINDING"
 
 
-class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a packet came in; `unicast` when it was sent to our own address."""
 
     interface: str
     unicast: bool = False
 
 
-class BootRequest(msgspec.Struct, frozen=True, kw_only=True):
+class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that a decision needs to know of one message."""
 
     message: Message
     hwaddr: str
     """Lower case with colons."""
     xid: int
-    client: Client
     interface: str
+    client: Client = Client.OS
     unicast: bool = False
     chaddr: bytes = b""
     flags: int = 0
@@ -69,8 +71,16 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What port 4011 is asked for, to be said again in its answer (PXE 2.1 table 2-1, tag 71)."""
 
     @property
+    def relayed(self) -> bool:
+        """The message came through a relay agent."""
+        # A packet without giaddr has the very _ZERO, which spares the comparison.
+        return self.giaddr is not _ZERO and int(self.giaddr) != 0
+
+    @property
     def selector(self) -> IPv4Address:
         """An address of the network that a relayed client is on: what the relay names (RFC 3527), else giaddr."""
+        if self.relay_agent is None:
+            return self.giaddr
         named = options.find_field(self.relay_agent, options.LINK_SELECTION)
         return self.giaddr if named is None else named
 
@@ -101,34 +111,50 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True):
         message = options.MESSAGE_TYPE.find(raw)
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
-        vendor_class = options.VENDOR_CLASS.find(raw) or ""
-        archs = options.CLIENT_ARCH.find(raw)
-        client, user_classes = Client.OS, options.USER_CLASS.find(raw)
-        if user_classes or vendor_class:
-            client = _client(user_classes or (), vendor_class)
         return cls(
             message=message,
             hwaddr=packet.chaddr.hex(":"),
             xid=packet.xid,
-            client=client,
             interface=arrival.interface,
             unicast=arrival.unicast,
             chaddr=packet.chaddr,
             flags=packet.flags,
             ciaddr=packet.ciaddr,
             giaddr=packet.giaddr,
-            client_arch=_client_arch(archs, vendor_class),
-            machine_id=options.CLIENT_MACHINE_ID.find(raw),
             client_id=raw.get(options.CLIENT_ID.code),
             requested=options.REQUESTED_ADDRESS.find(raw),
             server_id=options.SERVER_ID.find(raw),
             parameters=options.PARAMETER_LIST.find(raw) or (),
             max_message_size=max(MIN_MESSAGE_SIZE, options.MAX_MESSAGE_SIZE.find(raw) or 0),
             relay_agent=raw.get(options.RELAY_AGENT.code),
-            boot_item=options.find_field(raw.get(options.VENDOR_SPECIFIC.code), options.PXE_BOOT_ITEM)
-            if client is Client.PXE
-            else None,
+            **(_boot_fields(raw) if not _BOOT_CODES.isdisjoint(raw) else _NO_BOOT_FIELDS),
         )
+
+
+class _BootFields(TypedDict, total=False):
+    client: Client
+    client_arch: int | None
+    machine_id: UUID | None
+    boot_item: bytes | None
+
+
+_NO_BOOT_FIELDS: _BootFields = {}
+_BOOT_CODES = frozenset(
+    option.code for option in (options.VENDOR_CLASS, options.USER_CLASS, options.CLIENT_ARCH, options.CLIENT_MACHINE_ID)
+)
+"""Without any of these a machine says nothing of how it boots."""
+
+
+def _boot_fields(raw: Mapping[int, bytes]) -> _BootFields:
+    vendor_class = options.VENDOR_CLASS.find(raw) or ""
+    client = _client(options.USER_CLASS.find(raw) or (), vendor_class)
+    vendor = raw.get(options.VENDOR_SPECIFIC.code) if client is Client.PXE else None
+    return {
+        "client": client,
+        "client_arch": _client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
+        "machine_id": options.CLIENT_MACHINE_ID.find(raw),
+        "boot_item": options.find_field(vendor, options.PXE_BOOT_ITEM),
+    }
 
 
 def _client(user_classes: tuple[bytes, ...], vendor_class: str) -> Client:

@@ -1,8 +1,9 @@
 """What answers depend on besides the machine: our address, one network, and settings; what they have in common is made once."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.room import Pair
@@ -11,6 +12,18 @@ from netboot.urls import Urls
 
 MAX_DNS = 8
 """Name servers told to a client."""
+MAX_RELAYS = 1024
+"""Relays remembered, with whether they may be answered."""
+
+
+class Said(NamedTuple):
+    """What a reply says to every machine that asks for the same."""
+
+    must: tuple[Pair, ...]
+    wishes: tuple[Pair, ...]
+    options: dict[int, bytes]
+    """Both, in their order."""
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +42,11 @@ class Site:
     """All networks that are ours to answer to, where a relay may have its address."""
     times: tuple[Pair, ...] = field(init=False, repr=False, compare=False)
     wishes: Mapping[int, bytes] = field(init=False, repr=False, compare=False)
+    impossible: frozenset[int] = field(init=False, repr=False, compare=False)
+    """Addresses, as numbers, that no machine may be given, whatever nodes.conf says: they would cut off every machine."""
+    said: dict[Hashable, Said] = field(init=False, repr=False, compare=False)
+    """Filled by whoever makes answers."""
+    _relays: dict[IPv4Address, bool] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seconds = self.dhcp.lease_seconds
@@ -39,6 +57,24 @@ class Site:
         )
         object.__setattr__(self, "times", times)
         object.__setattr__(self, "wishes", self.wishes_on(self.network, None))
+        object.__setattr__(self, "impossible", self.impossible_on(self.network))
+        object.__setattr__(self, "said", {})
+        object.__setattr__(self, "_relays", {})
+
+    def impossible_on(self, network: IPv4Network) -> frozenset[int]:
+        edges = (network.network_address, network.broadcast_address) if network.prefixlen <= 30 else ()
+        return frozenset(int(address) for address in (self.server, *edges))
+
+    def is_relay(self, giaddr: IPv4Address) -> bool:
+        """Whether a relay agent may have this address: only networks of ours are ever sent to, whatever a packet says."""
+        known = self._relays.get(giaddr)
+        if known is None:
+            networks = (self.network, *self.reachable)
+            known = giaddr not in self.own and any(is_host(giaddr, network) for network in networks)
+            if len(self._relays) >= MAX_RELAYS:
+                self._relays.clear()
+            self._relays[giaddr] = known
+        return known
 
     def wishes_on(self, network: IPv4Network, gateway: IPv4Address | None) -> Mapping[int, bytes]:
         """Options that are sent when a client asks for them, or does not say what it wants."""

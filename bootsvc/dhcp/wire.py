@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 from bootsvc.dhcp.answer import BROADCAST, CLIENT_PORT, SERVER_PORT, Reply
+from bootsvc.dhcp.packet import Op
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.net.links import Link
 from bootsvc.net.overhear import Overhearing
@@ -44,7 +45,10 @@ class Wire:
             raise
         try:
             self._frames = FrameSender(self.name)
-            self._overhearing = Overhearing(self.name, SERVER_PORT, lambda source, data: overhear(self, source, data))
+            # A relay's requests, too, come from the server port; replies alone are of interest.
+            self._overhearing = Overhearing(
+                self.name, SERVER_PORT, Op.BOOTREPLY, lambda source, data: overhear(self, source, data)
+            )
         except OSError as exc:
             log.info("replies to machines without an address are broadcast on %s: %s", self.name, exc.strerror)
         self._endpoint.start(lambda datagram: receive(self, datagram))

@@ -17,16 +17,18 @@ _SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("@HBBI")
 
 
-def _filter(port: int) -> bytes:
-    """Classic BPF on the IP header: UDP, not a later fragment, from `port`."""
+def _filter(port: int, first: int) -> bytes:
+    """Classic BPF on the IP header: UDP, not a later fragment, from `port`, and `first` is the first byte of its payload."""
     program = [
         (0x30, 0, 0, 9),  # the protocol
-        (0x15, 0, 6, socket.IPPROTO_UDP),
+        (0x15, 0, 8, socket.IPPROTO_UDP),
         (0x28, 0, 0, 6),  # flags and fragment offset
-        (0x45, 4, 0, 0x1FFF),
+        (0x45, 6, 0, 0x1FFF),
         (0xB1, 0, 0, 0),  # X = length of the IP header
         (0x48, 0, 0, 0),  # the source port, after it
-        (0x15, 0, 1, port),
+        (0x15, 0, 3, port),
+        (0x50, 0, 0, 8),  # the byte after the UDP header
+        (0x15, 0, 1, first),
         (0x06, 0, 0, 0x40000),
         (0x06, 0, 0, 0),
     ]
@@ -34,14 +36,17 @@ def _filter(port: int) -> bytes:
 
 
 class Overhearing:
-    """`heard(source, payload)` is called for each such datagram, ours left out by the kernel."""
+    """`heard(source, payload)` is called for each datagram from `port` whose payload begins with the byte `first`.
 
-    def __init__(self, interface: str, port: int, heard: Callable[[IPv4Address, bytes], None]) -> None:
+    Ours are left out by the kernel.
+    """
+
+    def __init__(self, interface: str, port: int, first: int, heard: Callable[[IPv4Address, bytes], None]) -> None:
         """Raises OSError where packet sockets are not allowed (CAP_NET_RAW)."""
         self._heard = heard
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
         try:
-            code = ctypes.create_string_buffer(_filter(port))
+            code = ctypes.create_string_buffer(_filter(port, first))
             length = (len(code) - 1) // _INSTRUCTION.size
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", length, ctypes.addressof(code)))
             # Only now, so that nothing unfiltered comes in.

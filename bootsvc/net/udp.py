@@ -32,7 +32,7 @@ _PKTINFO = struct.Struct("@I4s4s")
 _ANCILLARY = socket.CMSG_SPACE(_PKTINFO.size)
 
 
-class Datagram(msgspec.Struct, frozen=True, kw_only=True):
+class Datagram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One received datagram; `local` is the address it was sent to (255.255.255.255 for a broadcast)."""
 
     data: bytes
@@ -46,6 +46,11 @@ class Datagram(msgspec.Struct, frozen=True, kw_only=True):
 def _address(value: str | bytes) -> IPv4Address:
     """Relays, broadcasts and our own addresses come again and again; making each anew costs more than the system call."""
     return IPv4Address(value)
+
+
+@lru_cache(maxsize=4096)
+def _text(address: IPv4Address) -> str:
+    return str(address)
 
 
 class UdpEndpoint:
@@ -105,7 +110,7 @@ class UdpEndpoint:
             packed = _PKTINFO.pack(ifindex, b"\0\0\0\0" if source is None else source.packed, b"\0\0\0\0")
             ancillary.append((socket.IPPROTO_IP, IP_PKTINFO, packed))
         try:
-            self._socket.sendmsg([data], ancillary, 0, (str(destination), port))
+            self._socket.sendmsg([data], ancillary, 0, (_text(destination), port))
         except OSError as exc:
             log.debug("sending %d bytes to %s:%d: %s", len(data), destination, port, exc.strerror)
             return False
@@ -200,6 +205,11 @@ class Budget:
         self._burst = burst
         self._left = float(burst)
         self._at = 0.0
+
+    @property
+    def left(self) -> float:
+        """What was left after the last `take`."""
+        return self._left
 
     def take(self, now: float) -> bool:
         """Whether one more is allowed at `now`, seconds of a monotonic clock."""

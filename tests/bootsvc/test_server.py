@@ -179,5 +179,5 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     boot_network.on(boot_network.client, "ip", "address", "flush", "dev", "boot0", "scope", "global")
     boot_network.on(boot_network.client, "ip", "address", "add", f"{offered['ip']}/24", "dev", "boot0")
     assert "this machine is now node n2" in server.get("/discover/52-54-00-00-00-02")
-    assert "hwaddr: 52:54:00:00:00:02" in server.nodes_conf.read_text()
-    assert "no image none" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
+    assert "52:54:00:00:00:02" in server.nodes_conf.read_text()
+    assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
