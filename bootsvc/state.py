@@ -31,9 +31,9 @@ MAX_EVENTS = 500_000
 """Rows of the events table; the oldest go."""
 MAX_BATCH = 4096
 """Writes of one commit."""
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.004
 """How long a commit waits for company when the last one had some: fewer commits, where the load is high."""
-_COMPANY = 4
+_COMPANY = 1
 _PRUNE_EVERY = 10_000
 
 _SCHEMA = """

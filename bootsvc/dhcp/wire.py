@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
+from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import BROADCAST, CLIENT_PORT, SERVER_PORT, Reply
-from bootsvc.dhcp.packet import Op
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.packet import HEADER_SIZE, Op
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.net.links import Link
 from bootsvc.net.overhear import Overhearing
@@ -13,6 +15,9 @@ from bootsvc.net.udp import Datagram, FrameSender, UdpEndpoint
 
 log = logging.getLogger(__name__)
 
+RECEIVE_BUFFER = 1 << 20
+"""Bytes; some two thousand messages. Those that would wait longer than a client does are better lost, and sent again."""
+_DISCOVER = bytes((options.MESSAGE_TYPE.code, 1, Message.DISCOVER.value))
 _EVERYBODY = b"\xff" * 6
 _ZERO = IPv4Address(0)
 
@@ -37,7 +42,7 @@ class Wire:
     ) -> None:
         """Begin to receive. Raises PortUnavailable; nothing is left open then."""
         try:
-            self._endpoint = UdpEndpoint.open(_ZERO, SERVER_PORT, interface=self.name)
+            self._endpoint = UdpEndpoint.open(_ZERO, SERVER_PORT, interface=self.name, receive_buffer=RECEIVE_BUFFER)
             if self.proxy:
                 self._proxy_endpoint = UdpEndpoint.open(_ZERO, PROXY_PORT, interface=self.name)
         except BaseException:
@@ -51,7 +56,7 @@ class Wire:
             )
         except OSError as exc:
             log.info("replies to machines without an address are broadcast on %s: %s", self.name, exc.strerror)
-        self._endpoint.start(lambda datagram: receive(self, datagram))
+        self._endpoint.start(lambda datagram: receive(self, datagram), urgent=_begins_an_exchange)
         if self._proxy_endpoint is not None:
             self._proxy_endpoint.start(lambda datagram: receive_proxy(self, datagram))
 
@@ -79,3 +84,11 @@ class Wire:
         if self._frames is None:
             return False
         return self._frames.send(data, _EVERYBODY, (_ZERO, CLIENT_PORT), (BROADCAST, SERVER_PORT))
+
+
+def _begins_an_exchange(datagram: Datagram) -> bool:
+    """Exchanges that have begun are ended first: under overload some clients then get an address, and not none.
+
+    Clients write the message type first; one that does not waits its turn.
+    """
+    return datagram.data[HEADER_SIZE : HEADER_SIZE + 3] == _DISCOVER

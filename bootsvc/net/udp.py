@@ -23,6 +23,8 @@ IP_PKTINFO = 8
 """Linux's number, which `socket` of Python 3.11 does not export."""
 MAX_PER_WAKEUP = 64
 """Datagrams read before the loop's other work gets its turn; the socket stays readable, so none is lost."""
+MAX_SORTED = 256
+"""The same, where those that wait are sorted by urgency."""
 MAX_DATAGRAM = 65535
 RECEIVE_BUFFER = 4 << 20
 """Bytes of kernel buffer: a cluster that powers on at once sends everything within a second."""
@@ -59,9 +61,13 @@ class UdpEndpoint:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._receive: Callable[[Datagram], None] | None = None
+        self._urgent: Callable[[Datagram], int] | None = None
+        self._buffer = bytearray(MAX_DATAGRAM)
 
     @classmethod
-    def open(cls, address: IPv4Address, port: int, *, interface: str | None = None) -> "UdpEndpoint":
+    def open(
+        cls, address: IPv4Address, port: int, *, interface: str | None = None, receive_buffer: int = RECEIVE_BUFFER
+    ) -> "UdpEndpoint":
         """Bind; `interface` limits the socket to one interface. Raises PortUnavailable.
 
         SO_REUSEADDR is not set: with it, two servers on one port would start without a word and share the packets.
@@ -71,7 +77,7 @@ class UdpEndpoint:
             if interface is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind((str(address), port))
         except OSError as exc:
@@ -83,9 +89,12 @@ class UdpEndpoint:
     def port(self) -> int:
         return int(self._socket.getsockname()[1])
 
-    def start(self, receive: Callable[[Datagram], None]) -> None:
-        """Call `receive` for each datagram, inside the running loop's reader callback."""
-        self._receive = receive
+    def start(self, receive: Callable[[Datagram], None], *, urgent: Callable[[Datagram], int] | None = None) -> None:
+        """Call `receive` for each datagram, inside the running loop's reader callback.
+
+        Of datagrams that wait at once, those with the lowest `urgent` come first.
+        """
+        self._receive, self._urgent = receive, urgent
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain)
 
     def close(self) -> None:
@@ -117,27 +126,45 @@ class UdpEndpoint:
         return True
 
     def _drain(self) -> None:
-        for _ in range(MAX_PER_WAKEUP):
+        datagrams = self._read(MAX_PER_WAKEUP if self._urgent is None else MAX_SORTED)
+        if self._urgent is not None and len(datagrams) > 1:
+            datagrams.sort(key=self._urgent)
+        for datagram in datagrams:
             if self._socket.fileno() < 0:
                 return
-            try:
-                data, ancillary, _, source = self._socket.recvmsg(MAX_DATAGRAM, _ANCILLARY)
-            except BlockingIOError:
-                return
-            except OSError as exc:
-                # The peer's ICMP "port unreachable" arrives as an error of the next call, and is consumed by it.
-                log.debug("receiving: %s", exc.strerror)
-                continue
-            ifindex, local = 0, b"\0\0\0\0"
-            for level, kind, value in ancillary:
-                if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
-                    ifindex, _, local = _PKTINFO.unpack_from(value)
-            datagram = Datagram(data=data, source=_address(source[0]), port=source[1], ifindex=ifindex, local=_address(local))
             assert self._receive is not None
             try:
                 self._receive(datagram)
             except Exception:
                 log.exception("a datagram of %s:%d", datagram.source, datagram.port)
+
+    def _read(self, most: int) -> list[Datagram]:
+        found: list[Datagram] = []
+        receive, buffer, view = self._socket.recvmsg_into, (self._buffer,), memoryview(self._buffer)
+        while len(found) < most:
+            try:
+                size, ancillary, _, source = receive(buffer, _ANCILLARY)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                # The peer's ICMP "port unreachable" arrives as an error of the next call, and is consumed by it.
+                log.debug("receiving: %s", exc.strerror)
+                most -= 1
+                continue
+            ifindex, local = 0, b"\0\0\0\0"
+            for level, kind, value in ancillary:
+                if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
+                    ifindex, _, local = _PKTINFO.unpack_from(value)
+            found.append(
+                Datagram(
+                    data=bytes(view[:size]),
+                    source=_address(source[0]),
+                    port=source[1],
+                    ifindex=ifindex,
+                    local=_address(local),
+                )
+            )
+        return found
 
 
 class FrameSender:
