@@ -11,6 +11,7 @@ from pathlib import Path
 # The lab makes Debian roots; after our own folder, so that none of its modules hides one of ours.
 sys.path.append(str(Path(__file__).resolve().parent.parent / "vm-lab"))
 
+import dhcp
 import full_build
 import import_registry
 import is_current
@@ -35,6 +36,7 @@ SUBJECTS: Mapping[str, Callable[[Context], Subject]] = {
     "reimport": reimport.measure,
     "records": records.measure,
     "overlays": overlays.measure,
+    "dhcp": dhcp.measure,
 }
 ROUNDS, WARMUPS = 5, 1
 

@@ -24,6 +24,7 @@ class BootNetwork:
         self.server, self.client = f"{name}s", f"{name}c"
         self._folder = folder
         self._running: list[subprocess.Popen[str]] = []
+        self._machines: list[str] = []
 
     def set_up(self) -> None:
         for namespace in (self.server, self.client):
@@ -44,8 +45,19 @@ class BootNetwork:
             if process.poll() is None:
                 process.kill()
             process.communicate()
-        for namespace in (self.server, self.client):
+        for namespace in (*self._machines, self.server, self.client):
             subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
+
+    def machine(self, hwaddr: str, *, device: str = "boot0") -> str:
+        """A namespace of its own on the client's end of a wire, with the interface eth0."""
+        name = f"{self.client}{len(self._machines)}"
+        self._machines.append(name)
+        _run("ip", "netns", "add", name)
+        macvlan = ["netns", name, "address", hwaddr, "type", "macvlan", "mode", "bridge"]
+        self.on(self.client, "ip", "link", "add", "link", device, "name", "eth0", *macvlan)
+        for link in ("lo", "eth0"):
+            self.on(name, "ip", "link", "set", link, "up")
+        return name
 
     def on(self, namespace: str, *command: str, check: bool = True, timeout: float = 60) -> str:
         """Run a command in a namespace; its standard output."""
