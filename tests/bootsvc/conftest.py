@@ -88,7 +88,7 @@ class BootNetwork:
         assert line == "ready\n", log.read_text()
         return Served(process, log)
 
-    def udhcpc(self, *options: str, device: str = "boot0") -> dict[str, str] | None:
+    def udhcpc(self, *options: str, device: str = "boot0", namespace: str = "") -> dict[str, str] | None:
         """What udhcpc was given, as its script sees it; None when nobody answered. It keeps nothing configured."""
         answer = self._folder / "udhcpc.env"
         answer.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ class BootNetwork:
         script.write_text(f'#!/bin/sh\n[ "$1" = bound ] && env > "{answer}"\nexit 0\n')
         script.chmod(0o755)
         command = ["busybox", "udhcpc", "-i", device, "-n", "-q", "-f", "-t", "3", "-T", "1", "-s", str(script), *options]
-        self.on(self.client, *command, check=False)
+        self.on(namespace or self.client, *command, check=False)
         if not answer.exists():
             return None
         return dict(line.split("=", 1) for line in answer.read_text().splitlines() if "=" in line)
