@@ -87,7 +87,7 @@ def _dhcpcd(folder: Path) -> list[str]:
 
 def _networkd(folder: Path) -> list[str]:
     network = "[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nIPv6AcceptRA=no\\nLinkLocalAddressing=no\\n"
-    prepare = f"mkdir -p /run/systemd/netif /etc/systemd/network && printf '{network}' >/etc/systemd/network/eth0.network"
+    prepare = f"mkdir -p /run/systemd /etc/systemd/network && printf '{network}' >/etc/systemd/network/eth0.network"
     return _in_mounts("/run /etc/systemd", f"{prepare} && SYSTEMD_LOG_TARGET=console exec /lib/systemd/systemd-networkd")
 
 
