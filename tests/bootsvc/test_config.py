@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig
+from bootsvc.dhcp.settings import Mode, Subnet, Unknown
 from bootsvc.headconfig import HeadConfig, NfsExport
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
@@ -209,3 +210,40 @@ def test_one_name_server_needs_no_list(tmp_path: Path) -> None:
 def test_secure(tmp_path: Path, text: str, secure: bool) -> None:
     (tmp_path / "warewulf.conf").write_text(text + "\n")
     assert Config.load(tmp_path / "warewulf.conf").http.secure is secure
+
+
+def test_dhcp_mode_unknown_machines_and_subnets(tmp_path: Path) -> None:
+    dhcp = load(
+        tmp_path,
+        "ipaddr: 10.0.0.1/24\nbootsvc:\n  dhcp:\n    mode: proxy\n    unknown: ignore\n    search: [a.b, c]\n    subnets:\n"
+        "      - {network: 10.1.0.0/24, range start: 10.1.0.5, range end: 10.1.0.9, router: 10.1.0.1, dns: [10.1.0.2]}\n",
+    ).dhcp
+    assert (dhcp.mode, dhcp.unknown, dhcp.search, dhcp.enabled) == (Mode.PROXY, Unknown.IGNORE, ("a.b", "c"), True)
+    assert dhcp.subnets == (
+        Subnet(
+            network=IPv4Network("10.1.0.0/24"),
+            range_start=IPv4Address("10.1.0.5"),
+            range_end=IPv4Address("10.1.0.9"),
+            router=IPv4Address("10.1.0.1"),
+            dns=(IPv4Address("10.1.0.2"),),
+        ),
+    )
+    assert not load(tmp_path, "bootsvc: {dhcp: {mode: off}}").dhcp.enabled
+
+
+@pytest.mark.parametrize(
+    ("subnets", "reason"),
+    [
+        ("[{range start: 10.1.0.5}]", "one of them has no network"),
+        ("[{network: 10.1.0.0}]", "'10.1.0.0' cannot be used"),
+        ("[{network: 10.1.0.0/24, range start: 10.1.0.5}]", "one end of a range"),
+        ("[{network: 10.1.0.0/24, range start: 10.2.0.5, range end: 10.1.0.9}]", "10.2.0.5 is not in the network"),
+        ("[{network: 10.1.0.0/24, range start: 10.1.0.9, range end: 10.1.0.5}]", "comes before range start"),
+        ("[{network: 10.1.0.0/24, router: 10.2.0.1}]", "the router 10.2.0.1 is not in 10.1.0.0/24"),
+        ("[{network: 10.0.0.0/16}]", "10.0.0.0/16 overlaps 10.0.0.0/24"),
+        ("[{network: 10.1.0.0/24}, {network: 10.1.0.0/25}]", "overlaps"),
+    ],
+)
+def test_subnets_that_cannot_be(tmp_path: Path, subnets: str, reason: str) -> None:
+    with pytest.raises(Error, match=reason):
+        load(tmp_path, f"ipaddr: 10.0.0.1/24\nbootsvc: {{dhcp: {{subnets: {subnets}}}}}")

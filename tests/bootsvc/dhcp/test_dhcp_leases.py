@@ -234,3 +234,48 @@ def test_only_a_discover_makes_a_lease() -> None:
     offered = lease_for(request(), None, made, NETWORK, 0)
     assert offered is not None
     assert lease_for(request(message=Message.REQUEST), None, made, NETWORK, 0) == offered
+
+
+def test_checked_addresses_are_given_first_and_used_ones_are_set_aside() -> None:
+    made = table()
+    due = made.to_check(3, 0)
+    assert [str(address) for address in due] == ["10.0.0.100", "10.0.0.101", "10.0.0.102"]
+    assert made.to_check(3, 1) == [], "their checks run"
+    taken = made.checked(due[0], "52:54:00:00:00:99", 1)
+    assert taken is not None
+    assert (taken.state, taken.expires) == (LeaseState.DECLINED, 1 + DECLINE_SECONDS)
+    made.checked(due[2], None, 1)
+    assert addresses(made.offer(A, None, 2)) == ["10.0.0.102"], "the one whose check is over"
+    assert addresses(made.offer(B, None, 2)) == ["10.0.0.101"], "no client waits for a check"
+    assert made.checked(due[1], None, 3) is None, "it was given meanwhile"
+    assert addresses(made.offer(C, due[0], 3)) == ["10.0.0.103"]
+    assert made.offer(D, None, 3) is None
+    assert addresses(made.offer(D, due[0], 1 + DECLINE_SECONDS)) == ["10.0.0.100"]
+
+
+def test_a_check_is_repeated_and_covers_expired_addresses() -> None:
+    made = table(last=IPv4Address("10.0.0.101"))
+    bound(made, A, 0)
+    for address in made.to_check(5, 1):
+        made.checked(address, None, 1)
+    assert [str(address) for address in made.to_check(5, 1 + leases.CHECK_SECONDS)] == ["10.0.0.101", "10.0.0.100"]
+    assert addresses(made.find(A)) == ["10.0.0.100"], "an address whose lease is over stays its machine's"
+    assert addresses(made.offer(A, None, 400)) == ["10.0.0.100"]
+
+
+def test_an_offer_is_found_again_after_a_restart() -> None:
+    made = table("10.0.0.101")
+    asked = request(message=Message.REQUEST, server_id=IPv4Address("10.0.0.1"), requested=LAST)
+    assert addresses(lease_for(asked, None, made, NETWORK, 0)) == [str(LAST)]
+    assert addresses(lease_for(replace(asked, hwaddr=B), None, made, NETWORK, 1)) == ["-"], "another machine has it"
+    reserved = replace(asked, hwaddr=B, requested=IPv4Address("10.0.0.101"))
+    assert addresses(lease_for(reserved, None, made, NETWORK, 1)) == ["-"]
+    init_reboot = replace(asked, hwaddr=C, server_id=None, requested=FIRST)
+    assert addresses(lease_for(init_reboot, None, made, NETWORK, 1)) == ["-"], "nobody says that it was ours"
+
+
+def test_a_node_behind_a_relay_renews_by_itself() -> None:
+    far = reservation(node(ipaddr="192.168.5.7", netmask="255.255.255.0"), A, NETWORK)
+    renewing = request(message=Message.REQUEST, ciaddr=IPv4Address("192.168.5.7"), unicast=True)
+    assert addresses(lease_for(renewing, far, table(), NETWORK, 0)) == ["192.168.5.7"]
+    assert addresses(lease_for(replace(renewing, unicast=False), far, table(), NETWORK, 0)) == ["-"]

@@ -127,3 +127,17 @@ def test_budget() -> None:
     assert [budget.take(100.0) for _ in range(4)] == [True, True, True, False]
     assert [budget.take(100.5), budget.take(100.5)] == [True, False]
     assert [budget.take(1000.0) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_what_is_urgent_comes_first_of_what_waits() -> None:
+    server, client = UdpEndpoint.open(LOOPBACK, 0), UdpEndpoint.open(LOOPBACK, 0)
+    received = Received()
+    try:
+        for data in (b"later 1", b"now 1", b"later 2", b"now 2"):
+            assert client.send(data, LOOPBACK, server.port)
+        server.start(received, urgent=lambda datagram: datagram.data.startswith(b"later"))
+        found = await received.count(4)
+        assert [each.data for each in found] == [b"now 1", b"now 2", b"later 1", b"later 2"]
+    finally:
+        server.close()
+        client.close()
