@@ -55,7 +55,7 @@ def _script(folder: Path, name: str, text: str) -> str:
 
 def _udhcpc(folder: Path) -> list[str]:
     script = _script(
-        folder, "udhcpc.sh", 'case $1 in bound|renew) ip address replace "$ip/$mask" valid_lft 30 dev "$interface";; esac'
+        folder, "udhcpc.sh", 'case $1 in bound|renew) ip address replace "$ip/$mask" dev "$interface";; esac'
     )
     return ["busybox", "udhcpc", "-i", "eth0", "-f", "-R", "-s", script]
 
@@ -64,7 +64,7 @@ def _dhclient(folder: Path) -> list[str]:
     script = _script(
         folder,
         "dhclient.sh",
-        '[ -n "$new_ip_address" ] && ip address replace "$new_ip_address/24" valid_lft 30 dev "$interface"',
+        '[ -n "$new_ip_address" ] && ip address replace "$new_ip_address/24" dev "$interface"',
     )
     return ["dhclient", "-4", "-d", "-lf", f"{folder}/leases", "-pf", f"{folder}/pid", "-sf", script, "eth0"]
 
@@ -88,6 +88,8 @@ def _dhcpcd(folder: Path) -> list[str]:
 def _networkd(folder: Path) -> list[str]:
     network = "[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nIPv6AcceptRA=no\\nLinkLocalAddressing=no\\n"
     prepare = f"mkdir -p /run/systemd /etc/systemd/network && printf '{network}' >/etc/systemd/network/eth0.network"
+    # With a writable /sys it waits for udev, which no namespace has.
+    prepare += " && mount -o remount,ro /sys"
     return _in_mounts("/run /etc/systemd", f"{prepare} && SYSTEMD_LOG_TARGET=console exec /lib/systemd/systemd-networkd")
 
 
