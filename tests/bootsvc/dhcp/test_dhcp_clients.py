@@ -54,9 +54,7 @@ def _script(folder: Path, name: str, text: str) -> str:
 
 
 def _udhcpc(folder: Path) -> list[str]:
-    script = _script(
-        folder, "udhcpc.sh", 'case $1 in bound|renew) ip address replace "$ip/$mask" dev "$interface";; esac'
-    )
+    script = _script(folder, "udhcpc.sh", 'case $1 in bound|renew) ip address replace "$ip/$mask" dev "$interface";; esac')
     return ["busybox", "udhcpc", "-i", "eth0", "-f", "-R", "-s", script]
 
 
