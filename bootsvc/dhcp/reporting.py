@@ -110,7 +110,9 @@ class Reporter:
         self, request: BootRequest, node: Node | None, reserved: Lease | None, lease: Lease | None, site: Site
     ) -> None:
         """Complain of a node whose address is of no use where it asks."""
-        if node is None or reserved is None or (lease is not None and lease.state is LeaseState.RESERVED):
+        if node is None or reserved is None or request.message is not Message.DISCOVER:
+            return
+        if lease is not None and lease.state is LeaseState.RESERVED:
             return
         gets = "no address" if lease is None else f"{lease.address} of the range"
         self.once(

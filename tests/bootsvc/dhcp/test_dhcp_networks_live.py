@@ -68,6 +68,7 @@ def test_a_machine_behind_a_relay_gets_renews_and_releases(boot_network: Any, tm
         return len(re.findall(rf"dhcp {pattern} hwaddr=52:54:00:00:02:01 node=- (yiaddr=10.78.0.100)?", served.log))
 
     until(lambda: count("ACK") == 1, lambda: served.log)
+    until(lambda: "default via 10.78.0.254" in boot_network.on(machine, "ip", "route"), lambda: "the client is not bound")
     client.send_signal(signal.SIGUSR1)
     # The relay agent hears the renewal that it only routes, and relays it once more.
     until(lambda: count("ACK") >= 2, lambda: served.log)
