@@ -37,7 +37,7 @@ class Reporter:
         self._on_event = on_event
         self._recent: dict[int, str] = {}
         # A cluster that powers on sends some thousand messages within seconds; a flood must not fill the disk.
-        self._log_budget = Budget(rate=500, burst=5000)
+        self._log_budget = Budget(rate=500, burst=2000)
         self._unsaid = 0
         self._noise_budget = Budget(rate=1, burst=10)
         self._once = Once(SAY_AGAIN_SECONDS)

@@ -23,7 +23,7 @@ IP_PKTINFO = 8
 """Linux's number, which `socket` of Python 3.11 does not export."""
 MAX_PER_WAKEUP = 64
 """Datagrams read before the loop's other work gets its turn; the socket stays readable, so none is lost."""
-MAX_SORTED = 256
+MAX_SORTED = 512
 """The same, where those that wait are sorted by urgency."""
 MAX_DATAGRAM = 65535
 RECEIVE_BUFFER = 4 << 20
