@@ -20,6 +20,8 @@ import rebuild_one_file
 import records
 import reimport
 import report
+import serve_http
+import serve_tftp
 import surroundings
 from context import Context
 from figures import Report, Subject
@@ -37,6 +39,8 @@ SUBJECTS: Mapping[str, Callable[[Context], Subject]] = {
     "records": records.measure,
     "overlays": overlays.measure,
     "dhcp": dhcp.measure,
+    "serve_http": serve_http.measure,
+    "serve_tftp": serve_tftp.measure,
 }
 ROUNDS, WARMUPS = 5, 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from places import CHECKOUT
 
-PEERS = ("cpio", "findutils", "pigz", "skopeo", "umoci", "docker-registry")
+PEERS = ("cpio", "findutils", "pigz", "skopeo", "umoci", "docker-registry", "nginx", "wrk", "tftpd-hpa", "dnsmasq-base")
 OURS = ("isal", "zstandard", "aiohttp", "msgspec")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootsvc.artifacts import Artifacts
+from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
@@ -21,11 +22,13 @@ from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
 from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link
+from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.overlays import describe_server
 from bootsvc.registry import Registry
 from bootsvc.state import State
 from bootsvc.store import Identity, Store
+from bootsvc.tftp.made import MadeFiles
 from bootsvc.tftp.service import TftpService
 from images.catalog import Catalog
 from images.errors import Error
@@ -58,17 +61,24 @@ class Application:
         self._nodes_seen: Identity | None = None
         self._config_seen = _identity(config.source)
         self.load_nodes()
-        urls = Urls(address=link.address, port=config.http.port)
+        urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
-        self._tftp = TftpService(
-            link.address, lambda: (self._config.paths.ipxesource,), identify=self._dhcp.find_hwaddr, on_event=self._on_event
-        )
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
-        stages = Stages(artifacts, self.registry, self._dhcp.find_hwaddr, urls, self.record)
+        files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs)
+        self._neighbours = Neighbours()
+        self._tftp = TftpService(
+            link.address,
+            lambda: (self._config.paths.ipxesource,),
+            made=MadeFiles(files, self._identify),
+            identify=self._identify,
+            on_event=self._on_event,
+        )
+        stages = Stages(files, self._identify, self.record)
         api = Api(state.last_events, self.registry, self._counters)
         discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, urls)
-        self._http = HttpService(config.http.port, [*stages.routes(), *api.routes(), *discovery.routes()])
+        routes = [*stages.routes(), *api.routes(), *discovery.routes()]
+        self._http = HttpService(config.http.port, routes, settings=config.http)
 
     def config(self) -> Config:
         return self._config
@@ -156,8 +166,16 @@ class Application:
     ) -> None:
         self.record(BootEvent(hwaddr=hwaddr, node=node, stage=stage, sent=detail, size=size, ipaddr=ipaddr, when=time.time()))
 
+    def _identify(self, address: IPv4Address) -> str | None:
+        """The machine that has an address now: its neighbours know best, and behind a relay there are only leases."""
+        return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
+
     def _counters(self) -> Mapping[str, Mapping[str, int]]:
-        return {"dhcp": asdict(self._dhcp.counters), "tftp": asdict(self._tftp.counters)}
+        return {
+            "dhcp": asdict(self._dhcp.counters),
+            "tftp": asdict(self._tftp.counters),
+            "http": asdict(self._http.counters),
+        }
 
     def _describe(self, urls: Urls) -> Server:
         """The head node as overlays see it, now."""

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 NOTE_SECONDS = 60
 """How often it is noted on disk that the same generation was handed out again."""
+MAX_GENERATIONS = 256
+"""Manifests kept in memory."""
 MAX_VIEWS = 8
 """Indexes of generations kept in memory; each costs some ten megabytes, and few are booted at one time."""
 
@@ -86,6 +88,7 @@ class Artifacts:
         """Whether runtime overlays go to privileged ports only, so that boot scripts do not name them."""
         self._registry = registry
         self._server = server
+        self._generations: OrderedDict[str, Generation] = OrderedDict()
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned: set[str] = set()
@@ -101,17 +104,33 @@ class Artifacts:
         if not node.image_name:
             raise NoImage(node)
         for _ in range(2):  # between the two steps it may be replaced, and pruned
-            current = self._catalog.current(node.image_name)
+            digest = self._catalog.generations.current_digest(node.image_name)
+            current = None if digest is None else self._known(digest)
             if current is not None and self._hand_out(current):
                 return current
         if not self._catalog.exists(node.image_name):
             raise ImageNotFound(node.image_name, self._catalog.names())
         raise ImageNotBuilt(node.image_name)
 
+    def is_current(self, node: Node, generation: str) -> bool:
+        """Whether `generation` would give this one, without reading it."""
+        return self._catalog.generations.current_digest(node.image_name) == generation
+
     def published(self, digest: str) -> Generation | None:
         """The generation of this name (`sha256:…`), current or not; whoever asks has a lease of it."""
-        found = self._catalog.generation(digest)
+        found = self._known(digest)
         return found if found is not None and self._hand_out(found) else None
+
+    def _known(self, digest: str) -> Generation | None:
+        """A generation never changes, so its manifest is read once; whether it is still there, `_hand_out` sees."""
+        found = self._generations.get(digest)
+        if found is None:
+            found = self._catalog.generation(digest)
+            if found is not None:
+                self._generations[digest] = found
+                while len(self._generations) > MAX_GENERATIONS:
+                    self._generations.popitem(last=False)
+        return found
 
     def _hand_out(self, generation: Generation) -> bool:
         """Note that a node is given this generation, so that it is not pruned for a day; False when it has gone already."""
@@ -121,6 +140,7 @@ class Artifacts:
         try:
             self._catalog.generations.mark_handed(generation.digest, now)
         except FileNotFoundError:
+            self._generations.pop(generation.digest, None)
             return False
         except OSError as exc:
             # A full disk is no reason not to boot.

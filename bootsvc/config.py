@@ -12,11 +12,20 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         subnets:                  networks behind relays or on other interfaces
           - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds` of its own
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
+      http:
+        tls:
+          certificate: /etc/…     PEM; unsaid, with `warewulf: tls: true`: SYSCONFDIR/warewulf/tls/warewulf.crt
+          key: /etc/…             PEM; likewise warewulf.key
+        header seconds: 10        for a request to arrive whole
+        stall seconds: 60         for a peer to take something of what is sent to it
+        idle seconds: 75          between two requests of one connection
+        drain seconds: 3          for transfers that are under way when the server stops
+        connections: 4096         at once, at most
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,6 +46,7 @@ from bootsvc.keytable import (
     ipv4_or_cidr,
     network_or_address,
     number,
+    subnet,
     text,
 )
 from bootsvc.yamlfile import compose, read_text, value
@@ -86,12 +96,36 @@ class TftpConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """PEM files, and the port."""
+
+    certificate: Path
+    key: Path
+    port: int = 9874
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
-    """`secure`: runtime overlays only for whom only root can be, who asks from a port below 1024."""
+    """Times in seconds. `secure`: runtime overlays only for whom only root can be, who asks from a port below 1024.
+
+    With `tls` the runtime overlay, which holds secrets, is given by TLS only, as in Warewulf.
+    """
 
     port: int = 9873
     secure: bool = False
     """Warewulf's program takes true when nothing is said, but the file that it ships says false; iPXE cannot ask so."""
+    tls: TlsConfig | None = None
+    header_seconds: int = 10
+    """For a request to arrive whole, once it began."""
+    stall_seconds: int = 60
+    """Within which a peer must acknowledge something of what is sent to it."""
+    idle_seconds: int = 75
+    """Between two requests of one connection."""
+    drain_seconds: int = 3
+    """For transfers that are under way when the server stops."""
+    max_connections: int = 4096
+    api_subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    """Who may use the API and its events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +197,7 @@ TABLE: Table = {
         **dict.fromkeys(("tls port", "update interval"), number(0, 65535)),
         **dict.fromkeys(("systemd name", "datastore", "syslog"), Anything),
     },
-    "api": {"enabled": flag, "tls": flag, "allowed subnets": Anything},
+    "api": {"enabled": flag, "tls": flag, "allowed subnets": ListOf(subnet)},
     "dhcp": {
         "enabled": flag,
         "template": text,
@@ -192,6 +226,12 @@ TABLE: Table = {
     "bootsvc": {
         "dhcp": dhcp.KEYS,
         "router advertisements": flag,
+        "http": {
+            "tls": {"certificate": absolute_path, "key": absolute_path},
+            **dict.fromkeys(("header seconds", "stall seconds", "idle seconds"), number(1, 86_400)),
+            "drain seconds": number(0, 3600),
+            "connections": number(1, 1_000_000),
+        },
     },
 }
 """Warewulf 4.7's keys, and ours."""
@@ -207,7 +247,7 @@ def _config(settings: Settings) -> Config:
         paths=_paths(settings),
         dhcp=dhcp_config(settings, network),
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
-        http=HttpConfig(**_given(port=get("warewulf", "port"), secure=get("warewulf", "secure"))),
+        http=_http(settings),
         image_mounts=tuple(_image_mounts(settings)),
         head=head_config(settings),
         warnings=tuple(settings.warnings),
@@ -274,6 +314,42 @@ def _templates(document: Mapping[str, Any], settings: Settings) -> HeadConf:
         "wwoverlaydir": paths.overlays,
     }
     return head_conf(document, {name: str(path) for name, path in known.items()})
+
+
+def _http(settings: Settings) -> HttpConfig:
+    def get(key: str) -> Any:
+        return settings.get("bootsvc", "http", key)
+
+    return HttpConfig(
+        **_given(
+            port=settings.get("warewulf", "port"),
+            secure=settings.get("warewulf", "secure"),
+            tls=_tls(settings),
+            header_seconds=get("header seconds"),
+            stall_seconds=get("stall seconds"),
+            idle_seconds=get("idle seconds"),
+            drain_seconds=get("drain seconds"),
+            max_connections=get("connections"),
+            api_subnets=settings.get("api", "allowed subnets"),
+        )
+    )
+
+
+def _tls(settings: Settings) -> TlsConfig | None:
+    """On by Warewulf's `tls: true`, or by naming a certificate."""
+    given = {key: settings.get("bootsvc", "http", "tls", key) for key in ("certificate", "key")}
+    for key, path in given.items():
+        if path is None and any(given.values()):
+            other = next(name for name in given if name != key)
+            raise settings.error(("bootsvc", "http", "tls", other), f"there is no {key} for it", f"give `{key}:` too")
+    if not settings.get("warewulf", "tls") and not any(given.values()):
+        return None
+    folder = _paths(settings).sysconfdir / "warewulf" / "tls"
+    return TlsConfig(
+        certificate=given["certificate"] or folder / "warewulf.crt",
+        key=given["key"] or folder / "warewulf.key",
+        **_given(port=settings.get("warewulf", "tls port")),
+    )
 
 
 def _image_mounts(settings: Settings) -> Iterator[ImageMount]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,14 @@ def network_or_address(value: str) -> IPv4Address | IPv4Network:
         return IPv4Network(value) if "/" in value else IPv4Address(value)
     except ValueError as exc:
         raise ValueError(f"expected a network such as 10.0.0.0 or 10.0.0.0/24: {exc}") from exc
+
+
+def subnet(value: str) -> IPv4Network | IPv6Network:
+    """A network, or one address as the network of itself."""
+    try:
+        return ip_network(value, strict=False)
+    except ValueError as exc:
+        raise ValueError("expected a network such as 10.0.0.0/24 or fd00::/64") from exc
 
 
 def absolute_path(value: str) -> Path:

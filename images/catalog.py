@@ -91,6 +91,10 @@ class Catalog:
             raise ImageNotFound(name, self.names())
         return self.chroots / name / "rootfs"
 
+    def find_rootfs(self, name: str) -> Path | None:
+        """The image's rootfs, or None when there is no such image."""
+        return self.chroots / name / "rootfs" if self.exists(name) else None
+
     def is_read_only(self, name: str) -> bool:
         """Whether the site says so: by a file `readonly` beside the rootfs, as in Warewulf."""
         marker = self.chroots / name / "readonly"

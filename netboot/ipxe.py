@@ -23,15 +23,15 @@ def script(node: Node, boot: Boot, urls: Urls, *, hwaddr: str, secure: bool = Fa
 
     With `secure` the server gives runtime overlays to privileged ports only, and the node's wwclient fetches its own.
     """
-    arguments = cmdline(node, hwaddr=hwaddr, generation=boot.generation)
     fetches = {
         "image": urls.generation_image(boot.generation),
         "system": urls.overlay(Stage.SYSTEM, hwaddr, boot.generation),
         "runtime": urls.overlay(Stage.RUNTIME, hwaddr, boot.generation),
         "end": urls.generation_end(boot.generation),
     }
-    if secure:
+    if secure or urls.tls:
         del fetches["runtime"]
+    arguments = cmdline(node, hwaddr=hwaddr, generation=boot.generation, initrds=tuple(fetches))
     lines = [
         "#!ipxe",
         f"echo bootsvc: {_spoken(node.id)} boots image {_spoken(node.image_name)}",

@@ -1,123 +1,189 @@
-"""Answer with files as they lie on disk: one, or a concatenation of segments, by sendfile; Range, ETag and HEAD (RFC 9110)."""
+"""Answers that are sent as they lie on disk or in memory, heads included; Range, ETag and HEAD (RFC 9110)."""
 
-import asyncio
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from bootsvc.artifacts import Artifact
+from bootsvc.http.connection import Connection
+from bootsvc.http.ranges import is_known, parse_range, range_applies
+from bootsvc.http.sending import Pieces, Sender, pieces
+from netboot import urls
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """`count` bytes of a file from `offset` on; without a path: that many zeros."""
-
-    path: Path | None
-    offset: int
-    count: int
+READ_BYTES = 256 << 10
+"""At once, where sendfile cannot be used."""
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+_OCTETS = "application/octet-stream"
 
 
-def pieces(artifact: Artifact, start: int, stop: int) -> Iterator[Piece]:
-    """The bytes from `start` up to `stop` of the concatenation, as stretches of its files."""
-    at = 0
-    for path, size in artifact.parts:
-        first, last = max(start, at), min(stop, at + size)
-        if first < last:
-            yield Piece(path=path, offset=first - at, count=last - first)
-        at += size
-    first = max(start, at)
-    if first < stop:
-        yield Piece(path=None, offset=0, count=stop - first)
+class Answer(web.StreamResponse):
+    """An answer that writes its own head. `complete` says that the body's last byte was written, and the beginning too.
 
-
-class ArtifactResponse(web.StreamResponse):
-    """Sends an Artifact.
-
-    `sent` counts the bytes of the body that the kernel took; `delivered` says whether the artifact's last one was among them.
+    `on_delivered` is called once the peer's TCP has acknowledged that byte, and never if it does not.
     """
 
-    def __init__(self, artifact: Artifact, *, cache_control: str = "no-cache") -> None:
-        super().__init__()
-        self.artifact = artifact
+    def __init__(self, *, status: int = 200, on_delivered: Callable[[int], None] | None = None) -> None:
+        super().__init__(status=status)
+        self.on_delivered = on_delivered
+        self.complete = False
         self.sent = 0
-        self.delivered = False
-        self.headers["Cache-Control"] = cache_control
-        self.headers["Accept-Ranges"] = "bytes"
-        self.content_type = "application/octet-stream"
-        self.etag = artifact.etag
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send head and body; aiohttp calls this once more after the handler, for nothing.
+        """Send everything; aiohttp calls this once more after the handler, for nothing.
 
         Raises ConnectionError when the body could not be sent whole: the connection must end there, for whatever else is
         written to it would be taken for a part of the file.
         """
-        if self.prepared:
-            return await super().prepare(request)
-        start, stop = self._decide(request)
-        if self.status == web.HTTPNotModified.status_code:
-            return await super().prepare(request)
-        self.content_length = stop - start
-        writer = await super().prepare(request)
-        if request.method != "HEAD":
-            try:
-                await self._send_body(request, start, stop)
-            except ConnectionError:
-                raise
-            except RuntimeError as exc:
-                # So asyncio calls a transport that is closing.
-                raise ConnectionResetError("the client closed the connection") from exc
-            except OSError as exc:
-                log.error("http a file could not be sent to its end to %s: %s", request.remote, exc)
-                raise ConnectionResetError(str(exc)) from exc
-            self.delivered = stop == self.artifact.size and self.status != web.HTTPRequestRangeNotSatisfiable.status_code
-        return writer
+        if not self._eof_sent:
+            self._keep_alive = request.keep_alive
+            await self._send(request)
+            self._eof_sent = True
+        return None
 
-    def _decide(self, request: web.BaseRequest) -> tuple[int, int]:
-        """Set the status, and say which bytes are due."""
-        size = self.artifact.size
-        matching = request.if_none_match or ()
-        if any(tag.value in (self.artifact.etag, "*") for tag in matching):
-            self.set_status(web.HTTPNotModified.status_code)
-            return 0, 0
-        if "Range" not in request.headers or not self._range_applies(request):
-            return 0, size
-        try:
-            start, stop, _ = request.http_range.indices(size)
-        except ValueError:
-            return 0, size
+    async def _send(self, request: web.BaseRequest) -> None:
+        raise NotImplementedError
+
+    def _head(self, request: web.BaseRequest, fields: str) -> bytes:
+        """Status line and fields (RFC 9112 §4); `Connection` where the version's own default is another."""
+        connection = ""
+        if not request.keep_alive:
+            connection = "Connection: close\r\n"
+        elif request.version < (1, 1):
+            connection = "Connection: keep-alive\r\n"
+        return f"HTTP/1.1 {self.status} {_PHRASES[self.status]}\r\nDate: {_date()}\r\n{connection}{fields}\r\n".encode()
+
+
+def _date() -> str:
+    """Now, made once a second."""
+    global _stamp
+    now = int(time.time())
+    if _stamp[0] != now:
+        _stamp = (now, formatdate(now, usegmt=True))
+    return _stamp[1]
+
+
+_stamp = (0, "")
+
+
+def _write(request: web.BaseRequest, data: bytes) -> None:
+    if request.transport is None:
+        raise ConnectionResetError("the client closed the connection")
+    request.transport.write(data)
+
+
+class BytesAnswer(Answer):
+    """A script or a small file, from memory."""
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: str = "text/plain; charset=utf-8",
+        cache_control: str = urls.NO_STORE,
+        on_delivered: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(status=status, on_delivered=on_delivered)
+        self._bytes = body
+        self._fields = f"Content-Type: {content_type}\r\nCache-Control: {cache_control}\r\nContent-Length: {len(body)}\r\n"
+
+    async def _send(self, request: web.BaseRequest) -> None:
+        head = self._head(request, self._fields)
+        if request.method == "HEAD":
+            return _write(request, head)
+        _write(request, head + self._bytes)
+        self.sent, self.complete = len(self._bytes), True
+
+
+class ArtifactResponse(Answer):
+    """Sends an Artifact; `held` are its bytes, where they are in memory already."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        cache_control: str = urls.NO_CACHE,
+        on_delivered: Callable[[int], None] | None = None,
+        held: bytes | None = None,
+    ) -> None:
+        super().__init__(on_delivered=on_delivered)
+        self.artifact = artifact
+        self._cache_control = cache_control
+        self._held = held
+
+    async def _send(self, request: web.BaseRequest) -> None:
+        start, stop, content_range = self._decide(request)
+        fields = (
+            f"Content-Type: {_OCTETS}\r\nCache-Control: {self._cache_control}\r\nAccept-Ranges: bytes\r\n"
+            f'ETag: "{self.artifact.etag}"\r\n{content_range}'
+        )
+        if self.status == HTTPStatus.NOT_MODIFIED:
+            return _write(request, self._head(request, fields))
+        head = self._head(request, f"{fields}Content-Length: {stop - start}\r\n")
+        if request.method == "HEAD" or self.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return _write(request, head)
+        if self._held is not None:
+            _write(request, head + self._held[start:stop])
+            self.sent = stop - start
+        else:
+            await self._send_files(request, head, start, stop)
+        self.complete = stop == self.artifact.size
+
+    def _decide(self, request: web.BaseRequest) -> tuple[int, int, str]:
+        """Set the status, and say which bytes are due, with the field that says so."""
+        size, etag, headers = self.artifact.size, self.artifact.etag, request.headers
+        if is_known(headers.get("If-None-Match"), etag):
+            self.set_status(HTTPStatus.NOT_MODIFIED)
+            return 0, 0, ""
+        header = headers.get("Range")
+        found = None
+        if header is not None and range_applies(headers.get("If-Range"), etag):
+            found = parse_range(header, size)
+        if found is None:
+            return 0, size, ""
+        start, stop = found
         if start >= stop:
-            self.set_status(web.HTTPRequestRangeNotSatisfiable.status_code)
-            self.headers["Content-Range"] = f"bytes */{size}"
-            return 0, 0
-        self.set_status(web.HTTPPartialContent.status_code)
-        self.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        return start, stop
+            self.set_status(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            return 0, 0, f"Content-Range: bytes */{size}\r\n"
+        self.set_status(HTTPStatus.PARTIAL_CONTENT)
+        return start, stop, f"Content-Range: bytes {start}-{stop - 1}/{size}\r\n"
 
-    def _range_applies(self, request: web.BaseRequest) -> bool:
-        """If-Range names the version that the client has a part of; another one is sent whole (RFC 9110 §13.1.5)."""
-        known = request.headers.get("If-Range")
-        return known is None or known == f'"{self.artifact.etag}"'
+    async def _send_files(self, request: web.BaseRequest, head: bytes, start: int, stop: int) -> None:
+        """Raises FileNotFoundError before anything was sent, and ConnectionError afterwards."""
+        due = Pieces(pieces(self.artifact.parts, start, stop))
+        try:
+            _write(request, head)
+            await request.writer.drain()
+            connection = request.protocol
+            assert isinstance(connection, Connection)
+            if request.secure:
+                await self._read_and_write(request, due)
+            else:
+                sender = Sender(connection, due)
+                try:
+                    await sender.run()
+                finally:
+                    self.sent = sender.sent
+        except OSError as exc:
+            if not isinstance(exc, ConnectionError):
+                log.error("http a file could not be sent to its end to %s: %s", request.remote, exc)
+            if request.transport is not None:
+                request.transport.close()
+            raise ConnectionResetError(str(exc)) from exc
+        finally:
+            due.close()
 
-    async def _send_body(self, request: web.BaseRequest, start: int, stop: int) -> None:
-        loop = asyncio.get_running_loop()
-        for piece in pieces(self.artifact, start, stop):
-            if piece.path is None:
-                await self.write(bytes(piece.count))
-                self.sent += piece.count
-                continue
-            transport = request.transport
-            if transport is None:
-                raise ConnectionResetError("the client closed the connection")
-            with piece.path.open("rb") as file:
-                count = await loop.sendfile(transport, file, piece.offset, piece.count)
-            self.sent += count
-            if count < piece.count:
-                raise ConnectionResetError(f"{piece.path} is shorter than it was")
-        await self.write_eof()
+    async def _read_and_write(self, request: web.BaseRequest, due: Pieces) -> None:
+        while not due.done:
+            data = due.read(READ_BYTES)
+            _write(request, data)
+            await request.writer.drain()
+            self.sent += len(data)
+            due.took(len(data))

@@ -1,19 +1,30 @@
-"""The HTTP server: routes together, listening, and a stop that lets transfers end."""
+"""The HTTP server: listening, peers that take too long, and a stop that lets transfers end."""
 
 import asyncio
+import contextlib
 import errno
 import logging
+import resource
+import ssl
 from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bootsvc.config import HttpConfig, TlsConfig
+from bootsvc.http.connection import ConnectionServer
+from bootsvc.http.dispatch import Counters, Dispatcher
 from images.errors import Error
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 10
-"""How long transfers that are under way may still take when the server stops."""
+LOOK_SECONDS = 1.0
+"""How often connections are looked at for what has taken too long."""
+BACKLOG = 4096
+"""Connections that the kernel accepts ahead: a cluster that powers on at once knocks within a second."""
+RESERVED_DESCRIPTORS = 1024
+"""Left to TFTP transfers, leases, logs and whatever else the process opens."""
+CANCELLING_SECONDS = 0.5
 
 
 class _Peers(logging.Filter):
@@ -32,32 +43,113 @@ _connections.addFilter(_Peers())
 
 
 class HttpService:
-    """`port` 0 lets the kernel choose; `bound` then says which it is."""
+    """`bound` is the port that is served, once it is; port 0 lets the kernel choose. `bound_tls` is TLS's, or 0."""
 
-    def __init__(self, port: int, routes: Sequence[web.RouteDef], *, host: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        routes: Sequence[web.RouteDef],
+        *,
+        host: str | None = None,
+        settings: HttpConfig = HttpConfig(),  # noqa: B008  # frozen
+    ) -> None:
         self._port = port
+        self._settings = settings
         self._host = host
-        self._app = web.Application()
-        self._app.add_routes(routes)
+        self._dispatcher = Dispatcher(routes, settings.api_subnets)
         self.bound = 0
+        self.bound_tls = 0
+
+    @property
+    def counters(self) -> Counters:
+        return self._dispatcher.counters
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Serve until cancelled. Raises PortTaken."""
-        runner = web.AppRunner(
-            self._app, access_log=None, logger=_connections, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
-        )
-        await runner.setup()
+        """Serve until cancelled. Raises Error when a port or the certificate cannot be used."""
+        context = None if self._settings.tls is None else _tls(self._settings.tls)
+        most = _cap(self._settings.max_connections)
+        server = ConnectionServer(self._dispatcher, self._dispatcher.make_request, self._settings, most, _connections)
+        listeners = []
         try:
-            site = web.TCPSite(runner, self._host, self._port, reuse_address=True)
-            try:
-                await site.start()
-            except OSError as exc:
-                raise _unusable(self._port, exc) from exc
-            self.bound = runner.addresses[0][1]
+            listeners.append(await self._listen(server, self._port))
+            self.bound = listeners[0].sockets[0].getsockname()[1]
+            if context is not None and self._settings.tls is not None:
+                listeners.append(await self._listen(server, self._settings.tls.port, context))
+                self.bound_tls = listeners[1].sockets[0].getsockname()[1]
+            log.info("http listening port=%d tls=%s connections=%d", self.bound, self.bound_tls or "off", most)
             ready.set()
-            await asyncio.get_running_loop().create_future()
+            await self._watch(server)
         finally:
-            await runner.cleanup()
+            for listener in listeners:
+                listener.close()
+            await self._drain(server)
+
+    async def _listen(
+        self, server: ConnectionServer, port: int, context: ssl.SSLContext | None = None
+    ) -> asyncio.base_events.Server:
+        try:
+            return await asyncio.get_running_loop().create_server(
+                server,
+                self._host,
+                port,
+                reuse_address=True,
+                backlog=BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else self._settings.header_seconds,
+            )
+        except OSError as exc:
+            raise _unusable(port, exc) from exc
+
+    async def _watch(self, server: ConnectionServer) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = loop.time()
+            for connection in list(server.open):
+                reason = connection.overdue(now)
+                if reason is not None:
+                    self.counters.given_up += 1
+                    log.debug("http %s %s", connection.peername, reason)
+                    connection.give_up()
+
+    async def _drain(self, server: ConnectionServer) -> None:
+        """Let transfers end for a few seconds; whoever takes longer, or takes nothing, is cut off."""
+        for connection in list(server.open):
+            connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await server.quiet()
+        server.settle()
+        for connection in list(server.open):
+            connection.give_up()
+        await server.shutdown(CANCELLING_SECONDS)
+
+
+def _cap(wanted: int) -> int:
+    """How many connections there may be; each has its socket, and a copy of it and a file while a file is sent."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted * 3 + RESERVED_DESCRIPTORS
+    limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    usable = max(limit, soft)
+    most = max(1, min(wanted, (usable - min(RESERVED_DESCRIPTORS, usable // 2)) // 3))
+    if most < wanted:
+        log.warning("only %d connections at once: the limit of open files is %d (LimitNOFILE=)", most, usable)
+    return most
+
+
+def _tls(settings: TlsConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise Error(
+            f"TLS cannot use the certificate {settings.certificate} with the key {settings.key}: {exc}",
+            hint="both are PEM files that belong together; `warewulf: tls: false` serves without TLS",
+        ) from exc
+    return context
 
 
 def _unusable(port: int, reason: OSError) -> Error:

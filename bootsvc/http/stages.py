@@ -1,30 +1,43 @@
 """The boot over HTTP: each stage of a node under Warewulf's URLs, content by digest, and the node's own report."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import AddressValueError, IPv4Address
 from typing import Protocol
 
 from aiohttp import web
 
-from bootsvc.artifacts import Artifact, Artifacts
+from bootsvc.bootfiles import Asked, BootFiles, Found, Identify, Reason, Refused
 from bootsvc.boots import BootEvent
-from bootsvc.http.files import ArtifactResponse
-from bootsvc.registry import Registry
+from bootsvc.http.files import ArtifactResponse, BytesAnswer
+from bootsvc.net.udp import Budget
 from images.errors import Error
-from images.generation import Generation
 from netboot import hwaddr as hardware
-from netboot import ipxe, urls
-from netboot.node import Node
-from netboot.urls import Event, Stage, Urls
+from netboot import urls
+from netboot.node import Node, ipv4
+from netboot.urls import Event, Stage
 
 log = logging.getLogger(__name__)
 
-
+_STATUS = {
+    Reason.UNKNOWN_NODE: 400,
+    Reason.BAD_REQUEST: 400,
+    Reason.BAD_ASSET: 401,
+    Reason.DENIED: 401,
+    Reason.TLS_ONLY: 403,
+    Reason.NOT_FOUND: 404,
+}
+GRUB_CFG = "grub.cfg"
 FIRST_UNPRIVILEGED = 1024
 """Ports below are root's (ip(7), ip_unprivileged_port_start)."""
+REPEAT_SECONDS = 1.0
+"""Within which the same event of the same machine counts once."""
+MAX_TOLD = 20_000
+"""Machines whose last event is remembered for that."""
 
 
 class Recorder(Protocol):
@@ -33,39 +46,24 @@ class Recorder(Protocol):
     def __call__(self, event: BootEvent) -> None: ...
 
 
-class Identify(Protocol):
-    """Which machine has an address."""
-
-    def __call__(self, address: IPv4Address) -> str | None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """What is to be recorded of a transfer once it is complete."""
+class Peer:
+    """The other end of a connection, as events tell of it."""
 
     hwaddr: str
-    node: Node
-    stage: str
-    name: str
+    remote: str | None
+    address: IPv4Address | None
 
 
 class Stages:
-    """The handlers; `registry` gives the nodes as they are now."""
+    """The handlers."""
 
-    def __init__(
-        self, artifacts: Artifacts, registry: Callable[[], Registry], identify: Identify, server_urls: Urls, record: Recorder
-    ) -> None:
-        self._artifacts = artifacts
-        self._registry = registry
+    def __init__(self, files: BootFiles, identify: Identify, record: Recorder) -> None:
+        self._files = files
         self._identify = identify
-        self._urls = server_urls
         self._record = record
-        self._stages: dict[Stage, Callable[[web.Request, str, Node], Awaitable[web.StreamResponse]]] = {
-            Stage.KERNEL: self._kernel,
-            Stage.IMAGE: self._image,
-            Stage.SYSTEM: self._overlay,
-            Stage.RUNTIME: self._overlay,
-        }
+        self._log_budget = Budget(rate=100, burst=5000)
+        self._told: dict[str, tuple[tuple[str, str, IPv4Address | None], float]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         get = web.get
@@ -73,194 +71,175 @@ class Stages:
             get(urls.ROUTE_STAGE, self._stage),
             get(urls.ROUTE_STAGE_QUERY, self._stage),
             get(urls.ROUTE_PROVISION, self._stage),
-            get(urls.ROUTE_GENERATION_IMAGE, self._generation_image),
-            get(urls.ROUTE_GENERATION_END, self._generation_end),
-            get(urls.ROUTE_GENERATION_MANIFEST, self._generation_manifest),
-            get(urls.ROUTE_BLOB, self._blob),
+            get(urls.ROUTE_PROVISION_QUERY, self._stage),
+            get(urls.ROUTE_EFIBOOT, self._efiboot),
+            get(urls.ROUTE_GENERATION_IMAGE, self._content(self._files.generation_image)),
+            get(urls.ROUTE_GENERATION_END, self._content(self._files.generation_end)),
+            get(urls.ROUTE_GENERATION_MANIFEST, self._content(self._files.generation_manifest)),
+            get(urls.ROUTE_BLOB, self._content(self._files.blob)),
             get(urls.ROUTE_REPORT, self._report, allow_head=False),
         ]
 
     async def _stage(self, request: web.Request) -> web.StreamResponse:
         """`/{stage}/{wwid}`, `/{stage}?wwid=` and `/provision/{wwid}?stage=`."""
-        stage = self._which(request)
-        _check_compress(request, stage)
-        hwaddr = _hwaddr(request)
-        node = self._registry().by_hwaddr(hwaddr)
-        if stage is Stage.IPXE:
-            return self._ipxe(request, hwaddr, node)
-        if node is None:
-            raise web.HTTPBadRequest(text=f"no node has the hardware address {hwaddr!r}\n")
-        if not self._asset_key_fits(node, request):
-            self._event(request, hwaddr, node, stage.value, "BAD_ASSET")
-            raise web.HTTPUnauthorized(text="the asset key is not this node's\n")
+        word = request.match_info.get("stage") or request.query.get("stage", Stage.IPXE.value)
+        stage = urls.stage(word)
+        if stage is None:
+            return _refuse(Reason.BAD_REQUEST, f"there is no stage {word!r}")
         try:
-            return await self._stages[stage](request, hwaddr, node)
+            hwaddr = self._hwaddr(request)
+        except Error as exc:
+            return _refuse(Reason.BAD_REQUEST, exc.message)
+        return await self._send_stage(request, stage, hwaddr)
+
+    async def _send_stage(self, request: web.Request, stage: Stage, hwaddr: str) -> web.StreamResponse:
+        peer = _peer(request, hwaddr)
+        asked = Asked(
+            hwaddr=hwaddr,
+            query=request.query,
+            secure=request.secure,
+            privileged=_is_privileged(request),
+        )
+        try:
+            found = await self._files.stage(stage, asked)
+            if stage is Stage.GRUB and found.node is None:
+                # As Warewulf; a machine that no node has gets its script from `/efiboot/grub.cfg`.
+                return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
+            return await self._send(request, found, peer)
+        except Refused as exc:
+            return self._refused(exc, peer, stage)
+
+    def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> web.StreamResponse:
+        if refused.node is not None:
+            self._event(peer, refused.node, stage.value, refused.reason.value)
+        return _refuse(refused.reason, refused.message)
+
+    async def _efiboot(self, request: web.Request) -> web.StreamResponse:
+        """shim, GRUB and its script, for firmware that boots over HTTP; the node is the one that asks."""
+        name = request.match_info["file"]
+        try:
+            hwaddr = self._hwaddr(request)
+        except Error as exc:
+            # The loaders themselves are for everybody.
+            if request.query.get("wwid") or name == GRUB_CFG:
+                return _refuse(Reason.BAD_REQUEST, exc.message)
+            hwaddr = ""
+        peer = _peer(request, hwaddr)
+        try:
+            if name == GRUB_CFG:
+                asked = Asked(hwaddr=hwaddr, query=request.query, secure=request.secure)
+                return await self._send(request, await self._files.stage(Stage.GRUB, asked), peer)
+            loader = await asyncio.to_thread(self._files.loader, name, self._files.registry().by_hwaddr(hwaddr))
+            if loader is None:
+                return _refuse(Reason.NOT_FOUND, f"there is no boot loader {name!r}, neither in the image nor on the server")
+            return await self._send(request, loader, peer)
+        except Refused as exc:
+            return self._refused(exc, peer, Stage.GRUB)
+
+    def _content(self, find: Callable[[str], Found]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """What is named by a digest, for whoever asks; the peer's address says which node that is."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            try:
+                found = find("sha256:" + request.match_info["digest"])
+                return await self._send(request, found, _peer(request, ""))
+            except (Refused, FileNotFoundError) as exc:
+                return _refuse(Reason.NOT_FOUND, str(exc))
+
+        return handler
+
+    async def _send(self, request: web.Request, found: Found, peer: Peer) -> web.StreamResponse:
+        """An event is recorded only when the peer's TCP acknowledged the last byte (not for HEAD, 304 or 416)."""
+        node = found.node
+        if found.problem and node is not None:
+            self._event(peer, node, found.stage, found.name)
+        delivered: Callable[[int], None] | None = None
+        if found.stage and not found.problem:
+            delivered = partial(self._delivered, peer, found)
+        if found.artifact is None:
+            return BytesAnswer(found.script, on_delivered=delivered)
+        answer = ArtifactResponse(
+            found.artifact,
+            cache_control=found.cache_control,
+            on_delivered=delivered,
+            held=self._files.held(found.artifact),
+        )
+        try:
+            await answer.prepare(request)
         except ConnectionError:
             raise
-        except (Error, OSError) as exc:
-            log.warning("http %s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
-            self._event(request, hwaddr, node, stage.value, "NOT_FOUND")
-            raise web.HTTPNotFound(text=f"{exc}\n") from exc
+        except OSError as exc:
+            log.warning("http %s: %s", found.name, exc)
+            raise Refused(Reason.NOT_FOUND, f"{found.name} cannot be read: {exc.strerror or exc}", node=node) from exc
+        return answer
 
-    def _which(self, request: web.Request) -> Stage:
-        word = request.match_info.get("stage") or request.query.get("stage", Stage.IPXE.value)
-        try:
-            return Stage(word)
-        except ValueError as exc:
-            raise web.HTTPBadRequest(text=f"there is no stage {word!r}\n") from exc
-
-    def _asset_key_fits(self, node: Node, request: web.Request) -> bool:
-        return not node.asset_key or request.query.get("assetkey") == node.asset_key
-
-    def _ipxe(self, request: web.Request, hwaddr: str, node: Node | None) -> web.Response:
-        if node is None:
-            log.info("http IPXE hwaddr=%s: no such node", hwaddr)
-            return _text(ipxe.unknown(hwaddr))
-        if not self._asset_key_fits(node, request):
-            self._event(request, hwaddr, node, Stage.IPXE.value, "BAD_ASSET")
-            return _text(ipxe.refusal(f"the asset key of {node.id} is another one"))
-        try:
-            generation = self._artifacts.generation(node)
-            kernel = self._artifacts.kernel(node, generation)
-        except Error as exc:
-            log.warning("http IPXE node=%s hwaddr=%s: %s", node.id, hwaddr, exc)
-            self._event(request, hwaddr, node, Stage.IPXE.value, "NOT_FOUND")
-            return _text(ipxe.refusal(exc.message))
-        self._event(request, hwaddr, node, Stage.IPXE.value, "default.ipxe")
-        boot = ipxe.Boot(generation=generation.digest, kernel=kernel.digest)
-        return _text(ipxe.script(node, boot, self._urls, hwaddr=hwaddr, secure=self._artifacts.secure))
-
-    async def _kernel(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
-        generation = self._artifacts.generation(node)
-        kernel = self._artifacts.kernel(node, generation)
-        sent = Sent(hwaddr=hwaddr, node=node, stage=Stage.KERNEL.value, name=kernel.path.rsplit("/", 1)[-1])
-        return await self._send(request, self._artifacts.blob(kernel.digest), sent, cache_control="no-cache")
-
-    async def _image(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
-        generation = self._artifacts.generation(node)
-        gzip = _wants_gzip(request)
-        artifact = await self._artifacts.gzip_image(generation) if gzip else self._artifacts.image(generation)
-        sent = Sent(hwaddr=hwaddr, node=node, stage=Stage.IMAGE.value, name=generation.manifest.image)
-        return await self._send(request, artifact, sent, cache_control="no-cache")
-
-    async def _overlay(self, request: web.Request, hwaddr: str, node: Node) -> web.StreamResponse:
-        stage = self._which(request)
-        if stage is Stage.RUNTIME and self._artifacts.secure and not _is_privileged(request):
-            self._event(request, hwaddr, node, f"{stage.value} overlay", "DENIED")
-            raise web.HTTPUnauthorized(text="the runtime overlay is for ports below 1024 only (`secure` in warewulf.conf)\n")
-        pinned = request.query.get("generation")
-        generation = self._find(pinned) if pinned else self._artifacts.generation(node)
-        artifact = await self._artifacts.overlay(node, stage, generation)
-        # Overlays are gzip in any case.
-        artifact = artifact.unpadded if _wants_gzip(request) else artifact
-        sent = Sent(hwaddr=hwaddr, node=node, stage=f"{stage.value} overlay", name=f"__{stage.name}__.img")
-        return await self._send(request, artifact, sent, cache_control="no-cache")
-
-    def _find(self, digest: str) -> Generation:
-        """A generation that a script pinned; only whole digests name one, so that no path can be made of it."""
-        generation = self._artifacts.published(digest) if urls.is_digest(digest) else None
-        if generation is None:
-            raise web.HTTPNotFound(text=f"there is no generation {digest}\n")
-        return generation
-
-    def _named(self, request: web.Request) -> Generation:
-        return self._find("sha256:" + request.match_info["digest"])
-
-    async def _generation_image(self, request: web.Request) -> web.StreamResponse:
-        generation = self._named(request)
-        try:
-            artifact = self._artifacts.image(generation)
-        except FileNotFoundError as exc:
-            log.error("http IMAGE: %s", exc)
-            raise web.HTTPNotFound(text=f"{exc}\n") from exc
-        return await self._send(request, artifact, self._by_peer(request, Stage.IMAGE.value, generation.manifest.image))
-
-    async def _generation_end(self, request: web.Request) -> web.StreamResponse:
-        return await self._send(request, self._artifacts.end(self._named(request)))
-
-    async def _generation_manifest(self, request: web.Request) -> web.StreamResponse:
-        generation = self._named(request)
-        return await self._send(request, Artifact.of_file(generation.manifest_path, generation.digest))
-
-    async def _blob(self, request: web.Request) -> web.StreamResponse:
-        digest = "sha256:" + request.match_info["digest"]
-        try:
-            artifact = self._artifacts.blob(digest)
-        except FileNotFoundError as exc:
-            raise web.HTTPNotFound(text=f"there is no blob {digest}\n") from exc
-        return await self._send(request, artifact, self._by_peer(request, Stage.KERNEL.value, digest[:19]))
+    def _delivered(self, peer: Peer, found: Found, size: int) -> None:
+        node = found.node
+        if node is not None:
+            return self._event(peer, node, found.stage, found.name, size)
+        # Content without a node in its URL: whose address asked? Nothing is recorded when nobody knows.
+        registry = self._files.registry()
+        hwaddr = self._identify(peer.address) if peer.address is not None else None
+        node = registry.by_address(peer.address) if peer.address is not None else None
+        if node is None and hwaddr is not None:
+            node = registry.by_hwaddr(hwaddr)
+        if node is not None:
+            known = hwaddr or next((own for own, _ in node.hwaddrs()), "")
+            self._event(Peer(hwaddr=known, remote=peer.remote, address=peer.address), node, found.stage, found.name, size)
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         """The node says of itself that it is up, or that its boot script failed; only its own address may say so."""
-        hwaddr = _hwaddr(request)
-        node = self._registry().by_hwaddr(hwaddr)
+        word = request.query.get("event", "")
         try:
-            event = Event(request.query.get("event", ""))
-        except ValueError as exc:
-            raise web.HTTPBadRequest(text=f"there is no event {request.query.get('event')!r}\n") from exc
+            event, hwaddr = Event(word), self._hwaddr(request)
+        except ValueError:
+            return _refuse(Reason.BAD_REQUEST, f"there is no event {word!r}")
+        except Error as exc:
+            return _refuse(Reason.BAD_REQUEST, exc.message)
+        node = self._files.registry().by_hwaddr(hwaddr)
         if node is None:
-            raise web.HTTPNotFound(text=f"no node has the hardware address {hwaddr!r}\n")
-        peer = _peer(request)
+            return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
+        peer = _peer(request, hwaddr)
         own = {device.ipaddr for device in node.network_devices.values()}
-        if peer is None or (peer not in own and self._identify(peer) != hwaddr):
-            raise web.HTTPForbidden(text=f"{request.remote} is not an address of {node.id}\n")
+        if peer.address is None or (peer.address not in own and self._identify(peer.address) != hwaddr):
+            return BytesAnswer(f"{peer.remote} is not an address of {node.id}\n".encode(), status=403)
         generation = request.query.get("generation", "")
-        self._event(request, hwaddr, node, event.value, generation[:19] if urls.is_digest(generation) else "")
-        return web.Response(text="ok\n")
+        self._event(peer, node, event.value, generation[:19] if urls.is_digest(generation) else "")
+        return BytesAnswer(b"ok\n")
 
-    async def _send(
-        self, request: web.Request, artifact: Artifact, sent: Sent | None = None, *, cache_control: str = urls.IMMUTABLE
-    ) -> web.StreamResponse:
-        """Send now; `sent` becomes an event only when the last byte of the artifact went out (not for HEAD, 304 or 416)."""
-        response = ArtifactResponse(artifact, cache_control=cache_control)
-        await response.prepare(request)
-        if sent is not None and response.delivered:
-            self._event(request, sent.hwaddr, sent.node, sent.stage, sent.name, response.sent)
-        return response
+    def _hwaddr(self, request: web.Request) -> str:
+        """The hardware address that the URL names, else the one that the peer's address belongs to.
 
-    def _by_peer(self, request: web.Request, stage: str, name: str) -> Sent | None:
-        """For content without a node in its URL: whose address asks? None when nobody knows."""
-        peer = _peer(request)
-        registry = self._registry()
-        node = None if peer is None else registry.by_address(peer)
-        hwaddr = None if peer is None else self._identify(peer)
-        if node is None and hwaddr is not None:
-            node = registry.by_hwaddr(hwaddr)
-        if node is None:
-            return None
-        return Sent(hwaddr=hwaddr or next((hw for hw, _ in node.hwaddrs()), ""), node=node, stage=stage, name=name)
+        What is none ends here, with an Error, and comes into no script and no log.
+        """
+        word = request.match_info.get("wwid") or request.query.get("wwid", "")
+        if word:
+            return hardware.parse(word)
+        address = _peer(request, "").address
+        known = self._identify(address) if address is not None else None
+        if known is None:
+            raise Error(f"nobody knows which machine has the address {request.remote}: name it by `?wwid=`")
+        return known
 
-    def _event(self, request: web.Request, hwaddr: str, node: Node, stage: str, sent: str, size: int = 0) -> None:
-        log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), hwaddr, node.id, sent, request.remote)
+    def _event(self, peer: Peer, node: Node, stage: str, sent: str, size: int = 0) -> None:
+        now = time.time()
+        # A loader that asks in a loop, or somebody who wants to fill the log, tells nothing new.
+        what = (stage, sent, peer.address)
+        known = self._told.get(peer.hwaddr)
+        if known is not None and known[0] == what and 0 <= now - known[1] < REPEAT_SECONDS:
+            return
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()
+        self._told[peer.hwaddr] = what, now
+        if self._log_budget.take(now):
+            log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), peer.hwaddr, node.id, sent, peer.remote)
         self._record(
-            BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=_peer(request), when=time.time())
+            BootEvent(hwaddr=peer.hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=peer.address, when=now)
         )
 
 
-def _check_compress(request: web.Request, stage: Stage) -> None:
-    """`compress=gz` of Warewulf's clients, for what is an archive; anything else is not there, and nothing is sent."""
-    word = request.query.get("compress", "")
-    if word and (not _wants_gzip(request) or stage in (Stage.IPXE, Stage.KERNEL)):
-        raise web.HTTPNotFound(text=f"there is no {stage.value} with compress={word!r}\n")
-
-
-def _wants_gzip(request: web.Request) -> bool:
-    return request.query.get("compress") == "gz"
-
-
-def _hwaddr(request: web.Request) -> str:
-    """The hardware address that the URL names; what is none ends here, and comes into no script and no log."""
-    try:
-        return hardware.parse(request.match_info.get("wwid") or request.query.get("wwid", ""))
-    except Error as exc:
-        raise web.HTTPBadRequest(text=f"{exc.message}\n") from exc
-
-
-def _peer(request: web.Request) -> IPv4Address | None:
-    try:
-        return IPv4Address(request.remote or "")
-    except AddressValueError:
-        return None
+def _refuse(reason: Reason, sentence: str) -> BytesAnswer:
+    return BytesAnswer(f"{sentence}\n".encode(), status=_STATUS[reason])
 
 
 def _is_privileged(request: web.Request) -> bool:
@@ -269,5 +248,11 @@ def _is_privileged(request: web.Request) -> bool:
     return name is not None and int(name[1]) < FIRST_UNPRIVILEGED
 
 
-def _text(script: str) -> web.Response:
-    return web.Response(text=script, headers={"Cache-Control": "no-store"})
+def _peer(request: web.Request, hwaddr: str) -> Peer:
+    remote = request.remote
+    try:
+        # On a socket for both families an IPv4 peer has a mapped address.
+        address = ipv4((remote or "").removeprefix("::ffff:"))
+    except AddressValueError:
+        address = None
+    return Peer(hwaddr=hwaddr, remote=remote, address=address)

@@ -2,13 +2,22 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
+from bootsvc.artifacts import Artifact
+from bootsvc.tftp.packet import frame_data
 from images.errors import Error
 
 LINKED_DIRS = (Path("/boot"),)
 """Where a link in a root may lead, to a file of the same name: Debian's `ipxe` package keeps `ipxe.efi` in /boot."""
+MAX_FRAMED, MAX_FRAMED_TOTAL = 8 << 20, 64 << 20
+"""Bytes of one file whose packets are kept in memory, and of all of them."""
+MAX_FRAMED_BLOCKS = 20_000
+Version = tuple[int, int, int, int, int]
 MAX_NETASCII = 1 << 24
 """Bytes of a file that may be converted in memory."""
 
@@ -27,15 +36,58 @@ class Forbidden(Error):
         super().__init__(f"{name!r} is not below a directory that TFTP serves", hint="name a file below `paths: ipxesource:`")
 
 
+class Framed:
+    """DATA packets of the files that were asked for last, by version and blksize; made once, sent to all."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[Version, int], Sequence[bytes]] = OrderedDict()
+        self._total = 0
+
+    def find(self, key: tuple[Version, int], file: "OpenFile") -> Sequence[bytes] | None:
+        """None for a file that has too many blocks, or that is being written to."""
+        size, blksize = file.size, key[1]
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
+        whole = size // blksize
+        if whole == 0 or whole > MAX_FRAMED_BLOCKS:
+            return None
+        data = file.read(0, whole * blksize)
+        if len(data) != whole * blksize or not file.unchanged():
+            return None
+        made = [frame_data(number + 1, data[number * blksize : (number + 1) * blksize]) for number in range(whole)]
+        self._known[key] = made
+        self._total += len(data)
+        while self._total > MAX_FRAMED_TOTAL:
+            (_, old), packets = self._known.popitem(last=False)
+            self._total -= len(packets) * old
+        return made
+
+
+_FRAMED = Framed()
+
+
 class OpenFile:
-    """A regular file that is open for reading; blocks come out of the page cache."""
+    """A regular file that is open for reading; blocks come out of the page cache. If it is replaced, this stays the old one."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.size = os.fstat(fd).st_size
+        self._status = self._look()
+        self.size = self._status[0]
+
+    def _look(self) -> Version:
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
     def read(self, offset: int, count: int) -> bytes:
         return os.pread(self._fd, count, offset)
+
+    def unchanged(self) -> bool:
+        return self._look() == self._status
+
+    def framed(self, blksize: int) -> Sequence[bytes] | None:
+        return _FRAMED.find((self._status, blksize), self) if self.size <= MAX_FRAMED else None
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -53,8 +105,70 @@ class Memory:
     def read(self, offset: int, count: int) -> bytes:
         return self._data[offset : offset + count]
 
+    def unchanged(self) -> bool:
+        return True
+
+    def framed(self, blksize: int) -> Sequence[bytes] | None:
+        return None
+
     def close(self) -> None:
         """Nothing is held."""
+
+
+class Parts:
+    """An artifact as one file: its parts one after the other, then zeros. One part is open at a time."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Raises OSError when the first part cannot be read."""
+        self.size = artifact.size
+        self._parts = [path for path, _ in artifact.parts]
+        sizes = [size for _, size in artifact.parts]
+        self._starts = [0, *accumulate(sizes)]
+        self._number = -1
+        self._file: OpenFile | None = None
+        if self._parts:
+            self._open(0)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Raises OSError, also when a part is not as long any more as the artifact says."""
+        count = min(count, self.size - offset)
+        end = self._starts[-1]
+        pieces = []
+        while count > 0 and offset < end:
+            number = bisect_right(self._starts, offset) - 1
+            wanted = min(count, self._starts[number + 1] - offset)
+            data = self._open(number).read(offset - self._starts[number], wanted)
+            if len(data) != wanted:
+                raise OSError(f"{self._parts[number]} is shorter than it was")
+            pieces.append(data)
+            offset, count = offset + wanted, count - wanted
+        return b"".join([*pieces, bytes(count)])
+
+    def _open(self, number: int) -> OpenFile:
+        if self._file is None or number != self._number:
+            if not self.unchanged():
+                raise OSError(f"{self._parts[self._number]} has changed")
+            self.close()
+            opened = OpenFile(os.open(self._parts[number], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+            if opened.size != self._starts[number + 1] - self._starts[number]:
+                opened.close()
+                raise OSError(f"{self._parts[number]} has another size than it had")
+            self._file, self._number = opened, number
+        return self._file
+
+    def unchanged(self) -> bool:
+        return self._file is None or self._file.unchanged()
+
+    def framed(self, blksize: int) -> Sequence[bytes] | None:
+        return None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+Source = OpenFile | Memory | Parts
 
 
 def open_file(roots: Iterable[Path], name: str) -> OpenFile:

@@ -17,6 +17,7 @@ from bootsvc.errors import MalformedPacket
 MAX_REQUEST = 2048
 """Bytes of a request; RFC 2347 allows 512, and some ROMs pad beyond."""
 _HEADER = struct.Struct("!HH")
+_ACK = b"\0\x04"
 
 
 class Opcode(IntEnum):
@@ -86,6 +87,16 @@ class OptionAck:
 
 
 Packet = ReadRequest | WriteRequest | Data | Ack | ErrorPacket | OptionAck
+
+
+def ack_block(data: bytes) -> int | None:
+    """The block number, if this is an ACK: nearly everything that a transfer receives, without the cost of a record."""
+    return data[2] << 8 | data[3] if data[:2] == _ACK and len(data) >= 4 else None
+
+
+def frame_data(block: int, data: bytes) -> bytes:
+    """DATA; `block` counted from 1 without end, and rolled over here."""
+    return _HEADER.pack(3, block & 0xFFFF) + data
 
 
 def parse(data: bytes) -> Packet:

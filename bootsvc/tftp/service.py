@@ -1,21 +1,26 @@
-"""The TFTP server: a socket for requests, and one of its own for each transfer (its TID, RFC 1350 §4). Read-only."""
+"""The TFTP server: a socket for requests, and a few ports that transfers share (TIDs, RFC 1350 §4). Read-only."""
 
 import asyncio
 import errno
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
+from itertools import cycle
 from pathlib import Path
 from typing import Protocol
 
+from bootsvc.bootfiles import Reason, Refused
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.udp import Budget, Datagram, UdpEndpoint
-from bootsvc.tftp.files import MAX_NETASCII, Forbidden, Memory, NoSuchFile, OpenFile, open_file
-from bootsvc.tftp.packet import ErrorCode, ErrorPacket, Packet, ReadRequest, WriteRequest, parse, serialize
-from bootsvc.tftp.session import Outcome, ReadSession, netascii
+from bootsvc.tftp.files import MAX_NETASCII, Forbidden, Memory, NoSuchFile, Source, open_file
+from bootsvc.tftp.made import Made, optional
+from bootsvc.tftp.packet import ErrorCode, ErrorPacket, OptionAck, ReadRequest, WriteRequest, ack_block, parse, serialize
+from bootsvc.tftp.port import Client, TransferPort
+from bootsvc.tftp.session import Due, Outcome, ReadSession, netascii
 
 log = logging.getLogger(__name__)
 # It tells each step of its parsing, for packets from anybody.
@@ -23,9 +28,13 @@ logging.getLogger("tftpy").setLevel(logging.WARNING)
 
 PORT = 69
 MAX_SESSIONS = 400
-"""Transfers at once, two file descriptors each; a request beyond it is dropped, and its client asks again."""
+"""Transfers at once; a request beyond it is dropped, and its client asks again."""
 MAX_SESSIONS_PER_CLIENT = 8
 """One address cannot take all of them."""
+MAX_ADDRESSES = 16
+"""Addresses of ours that transfers are sent from, when the service listens on all of them."""
+PORTS = 4
+"""For each. A client that begins again from the same port gets another one of ours, so that late packets fit nothing."""
 TICK_SECONDS = 0.25
 _ANY = IPv4Address(0)
 
@@ -44,6 +53,13 @@ class Identify(Protocol):
     def __call__(self, address: IPv4Address) -> str | None: ...
 
 
+class MakesFiles(Protocol):
+    """Files that lie in no directory; see `MadeFiles`."""
+
+    def wants(self, name: str) -> bool: ...
+    async def open(self, name: str, peer: IPv4Address) -> Made: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Counters:
     """What happened since the start, for `/status`."""
@@ -51,6 +67,8 @@ class Counters:
     requests: int = 0
     complete: int = 0
     probed: int = 0
+    missed: int = 0
+    """Files that loaders try and do without."""
     failed: int = 0
     refused: int = 0
     malformed: int = 0
@@ -59,7 +77,7 @@ class Counters:
 
 
 class TftpService:
-    """Serves the files of `roots` on one address."""
+    """Serves the files of `roots`, and those of `made`, on one address."""
 
     def __init__(
         self,
@@ -67,6 +85,7 @@ class TftpService:
         roots: Callable[[], tuple[Path, ...]],
         *,
         port: int = PORT,
+        made: MakesFiles | None = None,
         identify: Identify | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
@@ -75,10 +94,16 @@ class TftpService:
         self.port = port
         self.counters = Counters()
         self._roots = roots
+        self._made = made
         self._identify = identify
         self._on_event = on_event
         self._endpoint: UdpEndpoint | None = None
-        self._transfers: dict[tuple[IPv4Address, int], _Transfer] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ports: dict[IPv4Address, cycle[_Port]] = {}
+        self._opened: list[_Port] = []
+        self._clients: dict[Client, _Transfer | None] = {}
+        """Whoever has a transfer, or (None) one that is being prepared."""
+        self._addresses: Counter[str] = Counter()
         self._noise_budget = Budget(rate=1, burst=10)
         self._log_budget = Budget(rate=100, burst=5000)
 
@@ -88,18 +113,26 @@ class TftpService:
         self.port = self._endpoint.port
         self._endpoint.start(self._receive)
         log.info("tftp listening address=%s port=%d", self.address, self.port)
-        ready.set()
         try:
-            while True:
-                await asyncio.sleep(TICK_SECONDS)
-                now = time.monotonic()
-                for transfer in [each for each in self._transfers.values() if each.session.expired(now)]:
-                    self._send(transfer, transfer.session.tick(now))
+            async with asyncio.TaskGroup() as self._tasks:
+                ready.set()
+                while True:
+                    await asyncio.sleep(TICK_SECONDS)
+                    self._tick(time.monotonic())
         finally:
             self._endpoint.close()
-            for transfer in self._transfers.values():
-                transfer.close()
-            self._transfers.clear()
+            for transfer in self._clients.values():
+                if transfer is not None:
+                    transfer.source.close()
+            for port in self._opened:
+                port.socket.close()
+            self._clients.clear()
+            self._addresses.clear()
+
+    def _tick(self, now: float) -> None:
+        for transfer in list(self._clients.values()):
+            if transfer is not None and transfer.session.expired(now):
+                self._send(transfer, transfer.session.again(now))
 
     def _receive(self, datagram: Datagram) -> None:
         """A datagram to the well-known port: only requests belong here."""
@@ -118,72 +151,146 @@ class TftpService:
 
     def _read_request(self, datagram: Datagram, request: ReadRequest) -> None:
         self.counters.requests += 1
-        client = (datagram.source, datagram.port)
-        if client in self._transfers:
+        client = (str(datagram.source), datagram.port)
+        if client in self._clients:
             # The client asks again because our first packet was lost; the session repeats it in its own time.
             return
-        same = sum(address == datagram.source for address, _ in self._transfers)
-        if len(self._transfers) >= MAX_SESSIONS or same >= MAX_SESSIONS_PER_CLIENT:
+        if len(self._clients) >= MAX_SESSIONS or self._addresses[client[0]] >= MAX_SESSIONS_PER_CLIENT:
             self.counters.dropped += 1
-            self._noise("%s has to wait: %d transfers are under way", datagram.source, len(self._transfers))
+            self._noise("%s has to wait: %d transfers are under way", datagram.source, len(self._clients))
             return
         if request.mode not in ("octet", "netascii"):
             return self._refuse(datagram, request.filename, ErrorCode.ILLEGAL_OPERATION, "mode is octet or netascii")
-        source: OpenFile | Memory | None = None
         try:
             source = open_file(self._roots(), request.filename)
+        except NoSuchFile:
+            if self._made is None or not self._made.wants(request.filename) or self._tasks is None:
+                return self._missing(datagram, request.filename)
+            self._keep(client, None)
+            self._tasks.create_task(self._make(self._made, datagram, request, client))
+        except Forbidden:
+            self._refuse(datagram, request.filename, ErrorCode.ACCESS_VIOLATION, "access violation")
+        else:
+            self._begin(datagram, request, client, Made(source=source, hwaddr=None, node=None, stage="TFTP", name=""))
+
+    async def _make(self, made: MakesFiles, datagram: Datagram, request: ReadRequest, client: Client) -> None:
+        """Prepare what is made for this client; an overlay may have to be built first."""
+        try:
+            found = await made.open(request.filename, datagram.source)
+        except Refused as exc:
+            self._forget(client)
+            code = ErrorCode.FILE_NOT_FOUND if exc.reason is Reason.NOT_FOUND else ErrorCode.ACCESS_VIOLATION
+            self._refuse(datagram, request.filename, code, exc.message)
+        except OSError as exc:
+            self._forget(client)
+            self._refuse(datagram, request.filename, ErrorCode.FILE_NOT_FOUND, exc.strerror or "it cannot be read")
+        except Exception:
+            log.exception("tftp file=%s", _printable(request.filename))
+            self._forget(client)
+            self._refuse(datagram, request.filename, ErrorCode.UNDEFINED, "internal error")
+        else:
+            self._begin(datagram, request, client, found)
+
+    def _begin(self, datagram: Datagram, request: ReadRequest, client: Client, made: Made) -> None:
+        source = made.source
+        try:
             if request.mode == "netascii":
                 source = _as_netascii(source, request.filename)
-            endpoint = UdpEndpoint.open(self._local(datagram), 0)
-        except NoSuchFile:
-            return self._refuse(datagram, request.filename, ErrorCode.FILE_NOT_FOUND, "file not found")
-        except Forbidden:
-            return self._refuse(datagram, request.filename, ErrorCode.ACCESS_VIOLATION, "access violation")
+            port = self._port(self._local(datagram))
         except (OSError, PortUnavailable) as exc:
-            if source is not None:
-                source.close()
+            source.close()
+            self._forget(client)
             self.counters.dropped += 1
             self._noise("%s: %s", datagram.source, exc)
             return
-        transfer = _Transfer(client, ReadSession(request, source), source, endpoint)
-        self._transfers[client] = transfer
-        endpoint.start(partial(self._receive_transfer, transfer))
+        transfer = _Transfer(client, ReadSession(request, source), source, port, made)
+        port.transfers[client] = transfer
+        self._keep(client, transfer)
         terms = transfer.session.terms
         self._line(
             "RRQ hwaddr=%s file=%s size=%d blksize=%d windowsize=%d client=%s",
-            *(self._hwaddr(datagram.source), _printable(request.filename), source.size),
+            *(self._hwaddr(transfer), _printable(request.filename), source.size),
             *(terms.blksize, terms.windowsize, datagram.source),
         )
-        self._send(transfer, transfer.session.start(time.monotonic()))
+        self._send(transfer, transfer.session.begin(time.monotonic()))
+
+    def _keep(self, client: Client, transfer: "_Transfer | None") -> None:
+        if client not in self._clients:
+            self._addresses[client[0]] += 1
+        self._clients[client] = transfer
+
+    def _forget(self, client: Client) -> None:
+        if client in self._clients:
+            del self._clients[client]
+            self._addresses[client[0]] -= 1
+            if not self._addresses[client[0]]:
+                del self._addresses[client[0]]
+
+    def _port(self, local: IPv4Address) -> "_Port":
+        """One of ours in turn, opened at first use. Raises PortUnavailable."""
+        if local not in self._ports:
+            if len(self._ports) >= MAX_ADDRESSES:
+                raise PortUnavailable(str(local), 0, "too many addresses are in use")
+            opened = [_Port(TransferPort(local)) for _ in range(PORTS)]
+            for port in opened:
+                port.socket.start(partial(self._receive_transfer, port))
+            self._opened += opened
+            self._ports[local] = cycle(opened)
+        return next(self._ports[local])
 
     def _local(self, datagram: Datagram) -> IPv4Address:
         """The address that the client knows us by; it drops answers of any other."""
         return datagram.local if self.address == _ANY else self.address
 
-    def _receive_transfer(self, transfer: "_Transfer", datagram: Datagram) -> None:
-        if (datagram.source, datagram.port) != transfer.client:
-            # RFC 1350 §4: another TID gets an error, and the transfer goes on.
-            stranger = ErrorPacket(code=ErrorCode.UNKNOWN_TID, message="unknown transfer ID")
-            transfer.endpoint.send(serialize(stranger), datagram.source, datagram.port)
-            return
+    def _receive_transfer(self, port: "_Port", data: bytes, client: Client) -> None:
+        transfer = port.transfers.get(client)
+        if transfer is None:
+            return self._stranger(port, data, client)
+        block = ack_block(data)
+        if block is not None:
+            return self._send(transfer, transfer.session.acknowledge(block, time.monotonic()))
         try:
-            packet = parse(datagram.data)
+            packet = parse(data)
         except MalformedPacket:
             self.counters.malformed += 1
             return
-        self._send(transfer, transfer.session.receive(packet, time.monotonic()))
+        for answer in transfer.session.receive(packet, time.monotonic()):
+            port.socket.send(serialize(answer), client)
+        self._send(transfer, range(0))
 
-    def _send(self, transfer: "_Transfer", packets: list[Packet]) -> None:
-        for packet in packets:
-            transfer.endpoint.send(serialize(packet), *transfer.client)
+    def _stranger(self, port: "_Port", data: bytes, client: Client) -> None:
+        """RFC 1350 §4: another TID gets an error, and no transfer is disturbed. An ERROR is never answered, nor is noise."""
+        if ack_block(data) is not None and self._noise_budget.take(time.monotonic()):
+            error = ErrorPacket(code=ErrorCode.UNKNOWN_TID, message="unknown transfer ID")
+            port.socket.send(serialize(error), client)
+
+    def _send(self, transfer: "_Transfer", due: Due) -> None:
+        port, client = transfer.port.socket, transfer.client
+        if isinstance(due, OptionAck):
+            port.send(serialize(due), client)
+        elif due:
+            try:
+                datagrams = transfer.session.datagrams(due)
+            except OSError as exc:
+                transfer.session.outcome = Outcome.CHANGED
+                log.error("tftp file=%s: %s", _printable(transfer.session.filename), exc)
+                error = ErrorPacket(code=ErrorCode.UNDEFINED, message="the file has changed: ask again")
+                port.send(serialize(error), client)
+            else:
+                if len(datagrams) == 1:
+                    port.send(datagrams[0], client)
+                else:
+                    port.send_window(datagrams, client)
         if transfer.session.outcome is not Outcome.RUNNING:
             self._finish(transfer)
 
     def _finish(self, transfer: "_Transfer") -> None:
-        del self._transfers[transfer.client]
-        transfer.close()
-        session, address = transfer.session, transfer.client[0]
-        name, hwaddr = _printable(session.filename), self._hwaddr(address)
+        del transfer.port.transfers[transfer.client]
+        self._forget(transfer.client)
+        transfer.source.close()
+        session, made = transfer.session, transfer.made
+        address = IPv4Address(transfer.client[0])
+        name, hwaddr = _printable(session.filename), self._hwaddr(transfer)
         match session.outcome:
             case Outcome.COMPLETE:
                 self.counters.complete += 1
@@ -195,19 +302,30 @@ class TftpService:
                 self.counters.failed += 1
                 why, sent = session.outcome.value, session.acked_bytes
                 self._line("%s hwaddr=%s file=%s bytes=%d client=%s", why, hwaddr, name, sent, address)
-        if self._on_event is not None and hwaddr != "-" and session.outcome is not Outcome.PROBED:
-            stage = "TFTP" if session.outcome is Outcome.COMPLETE else f"TFTP {session.outcome.value}"
-            self._on_event(hwaddr, None, stage, name, size=session.acked_bytes, ipaddr=address)
+        if self._on_event is not None and hwaddr != "-" and made.stage and session.outcome is not Outcome.PROBED:
+            stage = made.stage if session.outcome is Outcome.COMPLETE else f"TFTP {session.outcome.value}"
+            self._on_event(hwaddr, made.node, stage, made.name or name, size=session.acked_bytes, ipaddr=address)
+
+    def _missing(self, datagram: Datagram, filename: str) -> None:
+        if not optional(filename):
+            return self._refuse(datagram, filename, ErrorCode.FILE_NOT_FOUND, "file not found")
+        self.counters.missed += 1
+        self._answer_error(datagram, ErrorCode.FILE_NOT_FOUND, "file not found")
 
     def _refuse(self, datagram: Datagram, filename: str, code: ErrorCode, message: str) -> None:
         self.counters.refused += 1
         self._line("ERROR %d file=%s client=%s: %s", int(code), _printable(filename), datagram.source, message)
-        if self._endpoint is not None:
-            error = serialize(ErrorPacket(code=code, message=message))
-            self._endpoint.send(error, datagram.source, datagram.port)
+        self._answer_error(datagram, code, message)
 
-    def _hwaddr(self, address: IPv4Address) -> str:
-        return (self._identify(address) if self._identify is not None else None) or "-"
+    def _answer_error(self, datagram: Datagram, code: ErrorCode, message: str) -> None:
+        if self._endpoint is not None:
+            self._endpoint.send(serialize(ErrorPacket(code=code, message=message)), datagram.source, datagram.port)
+
+    def _hwaddr(self, transfer: "_Transfer") -> str:
+        if transfer.hwaddr is None:
+            address = IPv4Address(transfer.client[0])
+            transfer.hwaddr = (self._identify(address) if self._identify is not None else None) or "-"
+        return transfer.hwaddr
 
     def _line(self, text: str, *args: object) -> None:
         if self._log_budget.take(time.monotonic()):
@@ -218,23 +336,29 @@ class TftpService:
             log.debug("tftp " + text, *args)
 
 
-class _Transfer:
-    """A session and what it holds open."""
+class _Port:
+    """A port of ours, and who has a transfer on it."""
 
-    def __init__(
-        self, client: tuple[IPv4Address, int], session: ReadSession, source: OpenFile | Memory, endpoint: UdpEndpoint
-    ) -> None:
+    def __init__(self, socket: TransferPort) -> None:
+        self.socket = socket
+        self.transfers: dict[Client, _Transfer] = {}
+
+
+class _Transfer:
+    """A session and what it needs."""
+
+    __slots__ = ("client", "hwaddr", "made", "port", "session", "source")
+
+    def __init__(self, client: Client, session: ReadSession, source: Source, port: _Port, made: Made) -> None:
         self.client = client
         self.session = session
-        self.endpoint = endpoint
-        self._source = source
-
-    def close(self) -> None:
-        self.endpoint.close()
-        self._source.close()
+        self.source = source
+        self.port = port
+        self.made = made
+        self.hwaddr = made.hwaddr
 
 
-def _as_netascii(source: OpenFile, name: str) -> Memory:
+def _as_netascii(source: Source, name: str) -> Memory:
     """The file as netascii; block borders do not match the file's, so it is converted whole."""
     try:
         if source.size > MAX_NETASCII:

@@ -1,10 +1,11 @@
 """One read transfer, without sockets or clock (RFC 1350; blksize 2348, timeout and tsize 2349, windowsize 7440)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from bootsvc.tftp.packet import Ack, Data, ErrorCode, ErrorPacket, OptionAck, Packet, ReadRequest
+from bootsvc.tftp.packet import Ack, Data, ErrorCode, ErrorPacket, OptionAck, Packet, ReadRequest, frame_data
 
 DEFAULT_BLKSIZE = 512
 MIN_BLKSIZE, MAX_BLKSIZE = 8, 65464
@@ -23,8 +24,21 @@ class Source(Protocol):
     def size(self) -> int: ...
 
     def read(self, offset: int, count: int) -> bytes:
-        """Exactly `count` bytes, unless the end comes first."""
+        """Exactly `count` bytes, unless the end comes first. Raises OSError."""
         ...
+
+    def unchanged(self) -> bool:
+        """Whether all that was read belongs to one version."""
+        ...
+
+    def framed(self, blksize: int) -> Sequence[bytes] | None:
+        """All its DATA packets but the last, where they are in memory already: machines of one kind fetch the same loader."""
+        ...
+
+
+Due = range | OptionAck
+"""What is to be sent: DATA of these block numbers, counted from 1 without roll-over, or the OACK."""
+NOTHING = range(0)
 
 
 class Outcome(Enum):
@@ -34,6 +48,8 @@ class Outcome(Enum):
     """The client only wanted to know the size: UEFI and some ROMs abort after the OACK, and ask again. No failure."""
     ABORTED = "aborted"
     TIMED_OUT = "timed out"
+    CHANGED = "changed"
+    """The file is not the one any more that it was at the start: the client is told so instead of getting its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +103,7 @@ class ReadSession:
         self._source = source
         # The last block is short, empty if need be: it is what tells the client that the file ends.
         self._last = source.size // self.terms.blksize + 1
+        self._framed = source.framed(self.terms.blksize)
         self._acked = -1 if self.terms.oack is not None else 0
         self._sent = self._acked
         self._retries = 0
@@ -100,7 +117,7 @@ class ReadSession:
 
     def start(self, now: float) -> list[Packet]:
         """The OACK, or the first window when nothing was negotiated."""
-        return self._transmit(now)
+        return self.packets(self.begin(now))
 
     def receive(self, packet: Packet, now: float) -> list[Packet]:
         """React to what the client sent."""
@@ -108,7 +125,7 @@ class ReadSession:
             return []
         match packet:
             case Ack(block=block):
-                return self._ack(block, now)
+                return self.packets(self.acknowledge(block, now))
             case ErrorPacket():
                 probed = self.terms.oack is not None and self._acked < 1
                 self.outcome = Outcome.PROBED if probed else Outcome.ABORTED
@@ -119,11 +136,44 @@ class ReadSession:
 
     def tick(self, now: float) -> list[Packet]:
         """Send the window again when its time is over; each time waits longer, and the last one gives up."""
+        return self.packets(self.again(now))
+
+    def packets(self, due: Due) -> list[Packet]:
+        """As records."""
+        if isinstance(due, OptionAck):
+            return [due]
+        size = self.terms.blksize
+        return [Data(block=number & 0xFFFF, data=self._source.read((number - 1) * size, size)) for number in due]
+
+    def datagrams(self, due: range) -> Sequence[bytes]:
+        """As bytes, read at once. Raises OSError when the file has changed."""
+        framed = self._framed
+        if framed is not None and due.stop <= self._last:
+            return framed[due.start - 1 : due.stop - 1]
+        size = self.terms.blksize
+        start = (due.start - 1) * size
+        wanted = min(len(due) * size, self._source.size - start)
+        data = self._source.read(start, wanted)
+        if len(data) != wanted or (due.stop > self._last and not self._source.unchanged()):
+            self.outcome = Outcome.CHANGED
+            raise OSError(f"{self.filename} has changed")
+        if len(due) == 1:
+            return [frame_data(due.start, data)]
+        return [
+            frame_data(number, data[at : at + size]) for number, at in zip(due, range(0, len(due) * size, size), strict=True)
+        ]
+
+    def begin(self, now: float) -> Due:
+        """What `start` sends."""
+        return self._transmit(now)
+
+    def again(self, now: float) -> Due:
+        """What `tick` sends."""
         if self.outcome is not Outcome.RUNNING or now < self._deadline:
-            return []
+            return NOTHING
         if self._retries == MAX_RETRIES:
             self.outcome = Outcome.TIMED_OUT
-            return []
+            return NOTHING
         self._retries += 1
         self._sent = self._acked
         return self._transmit(now)
@@ -132,47 +182,46 @@ class ReadSession:
         """Whether `tick` has something to do."""
         return now >= self._deadline
 
-    def _ack(self, block: int, now: float) -> list[Packet]:
+    def acknowledge(self, block: int, now: float) -> Due:
+        """What an ACK, whose number is as on the wire, lets follow."""
+        if self.outcome is not Outcome.RUNNING:
+            return NOTHING
         # Block numbers roll over: a number on the wire means the block of that number among those under way.
         ahead = (block - self._acked) & 0xFFFF if self._acked >= 0 else int(block != 0) * 0x10000 + 1
         if ahead == 0:
             return self._duplicate(now)
         if ahead > self._sent - self._acked:
-            return []
+            return NOTHING
         self._acked += ahead
         self._retries = 0
         if self._acked >= self._last:
             self.outcome = Outcome.COMPLETE
-            return []
+            return NOTHING
         # A window that arrived in part goes on after its last block in sequence (RFC 7440 §4).
         self._sent = self._acked
         return self._transmit(now)
 
-    def _duplicate(self, now: float) -> list[Packet]:
+    def _duplicate(self, now: float) -> Due:
         """With a window, a repeated ACK says that its first block was lost.
 
         Without one it is answered by nobody: else each doubled packet would double all that follow (RFC 1123 §4.2.3.1).
         """
         if self.terms.windowsize == 1 or self._resent_at == self._acked:
-            return []
+            return NOTHING
         self._resent_at = self._sent = self._acked
         return self._transmit(now)
 
-    def _transmit(self, now: float) -> list[Packet]:
-        wait = min(self.terms.timeout * 2**self._retries, max(MAX_TIMEOUT_SECONDS, self.terms.timeout))
+    def _transmit(self, now: float) -> Due:
+        wait = self.terms.timeout
+        if self._retries:
+            wait = min(wait * 2**self._retries, max(MAX_TIMEOUT_SECONDS, wait))
         self._deadline = now + wait
         if self._acked < 0:
             self._sent = 0
             assert self.terms.oack is not None
-            return [self.terms.oack]
-        blksize = self.terms.blksize
-        until = min(self._acked + self.terms.windowsize, self._last)
-        packets: list[Packet] = [
-            Data(block=number & 0xFFFF, data=self._source.read((number - 1) * blksize, blksize))
-            for number in range(self._sent + 1, until + 1)
-        ]
-        self._sent = until
-        return packets
+            return self.terms.oack
+        self._sent = min(self._acked + self.terms.windowsize, self._last)
+        return range(self._acked + 1, self._sent + 1)
 
 
 def netascii(data: bytes) -> bytes:

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig
+from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig, TlsConfig
 from bootsvc.dhcp.settings import Mode, Subnet, Unknown
 from bootsvc.headconfig import HeadConfig, NfsExport
 from bootsvc.yamlfile import YamlError
@@ -247,3 +247,36 @@ def test_dhcp_mode_unknown_machines_and_subnets(tmp_path: Path) -> None:
 def test_subnets_that_cannot_be(tmp_path: Path, subnets: str, reason: str) -> None:
     with pytest.raises(Error, match=reason):
         load(tmp_path, f"ipaddr: 10.0.0.1/24\nbootsvc: {{dhcp: {{subnets: {subnets}}}}}")
+
+
+def test_http_settings(tmp_path: Path) -> None:
+    path = tmp_path / "warewulf.conf"
+    path.write_text(
+        "warewulf: {port: 80, tls: true, tls port: 443}\n"
+        "api: {allowed subnets: [10.0.0.0/8, fd00::/8, 192.0.2.1]}\n"
+        "bootsvc: {http: {stall seconds: 5, drain seconds: 0, connections: 9}}\n"
+        "paths: {sysconfdir: /x}\n"
+    )
+    http = Config.load(path).http
+    assert http.tls is not None
+    assert (http.port, http.tls.port, str(http.tls.key)) == (80, 443, "/x/warewulf/tls/warewulf.key")
+    assert [str(subnet) for subnet in http.api_subnets] == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
+    assert (http.stall_seconds, http.drain_seconds, http.max_connections, http.header_seconds) == (5, 0, 9, 10)
+    path.write_text("bootsvc: {http: {tls: {certificate: /c, key: /k}}}\n")
+    assert str(Config.load(path).http.tls) == str(TlsConfig(certificate=Path("/c"), key=Path("/k")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bootsvc: {http: {tls: {certificate: /c}}}", "there is no key for it"),
+        ("api: {allowed subnets: [everybody]}", "expected a network such as"),
+        ("bootsvc: {http: {stall seconds: 0}}", "expected a number from 1"),
+    ],
+)
+def test_http_settings_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "warewulf.conf"
+    path.write_text(text + "\n")
+    with pytest.raises(Error) as caught:
+        Config.load(path)
+    assert words in f"{caught.value.message} {caught.value.hint}"

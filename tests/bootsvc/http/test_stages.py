@@ -16,8 +16,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from conditions import until
 
 from bootsvc.artifacts import Artifacts
+from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent
 from bootsvc.config import Config, Paths
 from bootsvc.http.service import HttpService
@@ -57,7 +59,8 @@ class Head:
     registry: Registry = field(default_factory=nodes)
     events: list[BootEvent] = field(default_factory=list)
     routes: list[web.RouteDef] = field(default_factory=list)
-    artifacts: Artifacts | None = None
+    identified: str | None = None
+    artifacts: Artifacts = field(init=False)
 
     async def get(self, path: str, **params: str) -> tuple[int, bytes]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path, params=params) as response:
@@ -77,6 +80,10 @@ class Head:
     def build(self) -> Generation:
         return rebuild(self.catalog, "img", BuildContext(own=own_files(), built_by="test", now=0.0)).generation
 
+    async def happened(self, count: int) -> None:
+        """Events come once the client's TCP has acknowledged, which is soon after it has everything."""
+        await until(lambda: len(self.events) >= count)
+
     def seen(self) -> list[tuple[str, str]]:
         return [(event.stage, event.sent) for event in self.events]
 
@@ -94,10 +101,10 @@ async def head(tmp_path: Path) -> AsyncIterator[Head]:
     server = Server(
         name="head", address=urls.address, network=IPv4Network("127.0.0.0/8"), domain="", urls=urls, authorized_keys=()
     )
-    artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
-    stages = Stages(artifacts, lambda: made.registry, lambda address: None, urls, made.events.append)
+    made.artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
+    files = BootFiles(made.artifacts, lambda: made.registry, urls, made.catalog.find_rootfs)
+    stages = Stages(files, lambda address: made.identified, made.events.append)
     made.routes = stages.routes()
-    made.artifacts = artifacts
     service = HttpService(0, made.routes, host="127.0.0.1")
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -123,6 +130,7 @@ async def test_a_boot_from_script_to_up(head: Head) -> None:
     ] == b"n1\n"
     assert {e.path: bytes(c) for e, c in cpio.parse(end)}[b".bootsvc/generation"] == generation.digest.encode() + b"\n"
     assert await head.get(f"/report/{WWID}", event="up", generation=generation.digest) == (200, b"ok\n")
+    await head.happened(6)
     assert head.seen() == [
         ("ipxe", "default.ipxe"),
         ("kernel", generation.manifest.kernels[1].digest[:19]),
@@ -143,6 +151,7 @@ async def test_only_what_arrived_whole_is_recorded(head: Head) -> None:
         await session.head(f"/report/{WWID}?event=up")
         assert head.events == []
         await session.get(f"/kernel/{WWID}", headers={"Range": "bytes=2-"})
+    await head.happened(1)
     assert [(event.stage, event.size) for event in head.events] == [("kernel", 6)]
 
 
@@ -318,6 +327,7 @@ async def test_compress_gz_is_one_stream_and_one_archive(head: Head) -> None:
     assert gzip.decompress(data).count(b"TRAILER!!!") == 1
     assert await head.get("/image", wwid=HWADDR, compress="gz") == (200, data)
     assert await head.get(f"/provision/{WWID}", stage="image", compress="gz") == (200, data)
+    await head.happened(1)
     assert head.seen()[0] == ("image", "img")
     assert (await head.get(f"/image/{WWID}", compress=""))[1] != data
     assert len((await head.get(f"/image/{WWID}"))[1]) == generation.image_size
@@ -385,13 +395,91 @@ async def test_a_generation_that_a_script_named_is_handed_out_too(head: Head) ->
     assert head.catalog.generations.handed(first.digest) is not None
 
 
+async def test_warewulfs_old_names_and_more_slashes(head: Head) -> None:
+    head.build()
+    for old, new in (("container", "image"), ("overlay-system", "system"), ("overlay-runtime", "runtime")):
+        assert (await head.get(f"/{old}/{WWID}"))[1] == (await head.get(f"/{new}/{WWID}"))[1], old
+    assert await head.get(f"//kernel//{WWID}") == (200, b"a kernel")
+    assert await head.get("/provision", wwid=HWADDR, stage="kernel") == (200, b"a kernel")
+
+
+async def test_the_peers_address_names_the_node(head: Head) -> None:
+    head.build()
+    assert (await head.get("/kernel"))[0] == 400
+    head.identified = HWADDR
+    assert await head.get("/kernel") == (200, b"a kernel")
+    assert b"n1 boots image img" in (await head.get("/provision"))[1]
+    head.identified = "52:54:00:00:00:99"
+    assert await head.get("/kernel", wwid=HWADDR) == (200, b"a kernel"), "the URL says more than the address"
+    assert (await head.get("/kernel"))[0] == 400
+
+
+async def test_efiboot(head: Head) -> None:
+    head.build()
+    shim = head.catalog.get("img") / "usr/lib/shim/shimx64.efi.signed"
+    shim.parent.mkdir()
+    shim.write_bytes(b"the image's shim")
+    assert await head.get("/efiboot//shimx64.efi", wwid=HWADDR) == (200, b"the image's shim")
+    assert await head.get("/efiboot/shim.efi", wwid=HWADDR) == (200, b"the image's shim")
+    assert (await head.get("/efiboot/grub.cfg"))[0] == 400
+    script = (await head.get("/efiboot/grub.cfg", wwid=HWADDR))[1]
+    assert b"(http,127.0.0.1:9873)/blobs/" in script
+    assert (await head.get(f"/grub/{WWID}"))[1] == script
+    assert (await head.get("/grub/52-54-00-00-00-99"))[0] == 404
+    assert b"no node has" in (await head.get("/efiboot/grub.cfg", wwid="52-54-00-00-00-99"))[1]
+    for name in ("other.efi", "..%2f..%2fetc%2fpasswd", "shim.efi/x"):
+        assert (await head.get(f"/efiboot/{name}"))[0] == 404
+
+
+async def test_an_image_cannot_lead_a_loader_astray(head: Head, tmp_path: Path) -> None:
+    head.build()
+    (tmp_path / "secret").write_text("not for nodes")
+    rootfs = head.catalog.get("img")
+    (rootfs / "boot/efi/EFI/x").mkdir(parents=True)
+    (rootfs / "boot/efi/EFI/x/mmx64.efi").symlink_to(tmp_path / "secret")
+    (rootfs / "usr/lib/shim").symlink_to(tmp_path)
+    assert b"not for nodes" not in (await head.get("/efiboot/mmx64.efi", wwid=HWADDR))[1]
+
+
+async def test_the_initramfs_of_the_kernel(head: Head) -> None:
+    head.build()
+    assert (await head.get(f"/initramfs/{WWID}"))[0] == 404
+    (head.catalog.get("img") / "boot/initrd.img-6.1.0-1-amd64").write_bytes(b"an initramfs")
+    assert await head.get(f"/initramfs/{WWID}") == (200, b"an initramfs")
+
+
+async def test_with_tls_the_runtime_overlay_is_not_given_without(head: Head) -> None:
+    head.build()
+    urls = Urls(address=IPv4Address("127.0.0.1"), port=9873, tls=True)
+    files = BootFiles(head.artifacts, lambda: head.registry, urls, head.catalog.find_rootfs)
+    stages = Stages(files, lambda address: None, head.events.append)
+    service = HttpService(0, stages.routes(), host="127.0.0.1")
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(service.run(ready))
+        await ready.wait()
+        head.url = f"http://127.0.0.1:{service.bound}"
+        assert await head.get(f"/runtime/{WWID}") == (403, b"the runtime overlay is given by TLS only\n")
+        assert (await head.get(f"/system/{WWID}"))[0] == 200
+        script = (await head.get(f"/ipxe/{WWID}"))[1]
+        assert (b"/runtime/" in script, b"initrd=runtime" in script) == (False, False)
+        task.cancel()
+
+
+async def test_a_loop_of_requests_is_one_event(head: Head) -> None:
+    head.build()
+    for _ in range(20):
+        await head.get(f"/ipxe/{WWID}")
+    await head.happened(1)
+    assert len(head.events) < 20
+
+
 @pytest.mark.root
 async def test_secure_gives_runtime_overlays_to_privileged_ports_only(head: Head) -> None:
     head.build()
-    assert head.artifacts is not None
     head.artifacts.secure = True
     assert (await head.get(f"/runtime/{WWID}"))[0] == 401
-    assert head.seen()[-1] == ("runtime overlay", "DENIED")
+    assert head.seen()[-1] == ("runtime", "DENIED")
     assert (await head.get_privileged(f"/runtime/{WWID}"))[0] == 200
     assert (await head.get(f"/system/{WWID}"))[0] == 200
     assert b"/runtime/" not in (await head.get(f"/ipxe/{WWID}"))[1]

@@ -1,0 +1,298 @@
+"""What a machine gets under each name, whichever protocol it asks by: scripts, kernels, images, overlays, loaders."""
+
+import hmac
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Protocol
+
+from bootsvc.artifacts import Artifact, Artifacts
+from bootsvc.loaders import find_initramfs, find_loader
+from bootsvc.registry import Registry
+from images.errors import Error
+from images.generation import Generation
+from netboot import grub, ipxe, urls
+from netboot.grub import Device
+from netboot.node import Node
+from netboot.urls import Stage, Urls
+
+log = logging.getLogger(__name__)
+
+MAX_HELD = 256 << 10
+"""Bytes of an artifact that is answered from memory."""
+MAX_HELD_TOTAL = 64 << 20
+END = "end-"
+"""Before the name of the generation in the etag of its last archive, which holds nothing but that name."""
+MAX_SCRIPTS = 50_000
+"""Scripts kept; there are a few for each hardware address of a node."""
+SCRIPT_SECONDS = 30.0
+"""How long one is kept; less than the time after which it is noted again that a generation was handed out."""
+HEAD_ROOT = Path("/")
+"""Where this machine's own packages lie."""
+
+
+class Identify(Protocol):
+    """Which machine has an address."""
+
+    def __call__(self, address: IPv4Address) -> str | None: ...
+
+
+class Reason(Enum):
+    UNKNOWN_NODE = "unknown node"
+    BAD_ASSET = "BAD_ASSET"
+    DENIED = "DENIED"
+    NOT_FOUND = "NOT_FOUND"
+    TLS_ONLY = "TLS_ONLY"
+    BAD_REQUEST = "BAD_REQUEST"
+
+
+class Refused(Error):
+    """Nothing is sent, for this reason; `node` where one is concerned, to be recorded."""
+
+    def __init__(self, reason: Reason, message: str, *, node: Node | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.node = node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who asks, and how."""
+
+    hwaddr: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    device: Device = Device.HTTP
+    secure: bool = False
+    """By TLS."""
+    privileged: bool = False
+    """From a port that only root can have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What to send: an artifact, or a script made for this node; `name` is what is recorded of it, and `stage` where."""
+
+    artifact: Artifact | None = None
+    script: bytes = b""
+    node: Node | None = None
+    stage: str = ""
+    name: str = ""
+    problem: bool = False
+    """The script only says why the node does not boot; it counts as no delivery."""
+    cache_control: str = urls.NO_CACHE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A script, and what it holds for."""
+
+    node: Node
+    generation: str
+    until: float
+    found: Found
+
+
+class BootFiles:
+    """`registry` gives the nodes as they are now; `rootfs` the tree of an image, if there is one."""
+
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        registry: Callable[[], Registry],
+        server_urls: Urls,
+        rootfs: Callable[[str], Path | None] = lambda image: None,
+    ) -> None:
+        self.registry = registry
+        self._artifacts = artifacts
+        self._urls = server_urls
+        self._rootfs = rootfs
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held_total = 0
+        self._scripts: dict[tuple[str, Stage, Device], _Kept] = {}
+
+    async def stage(self, stage: Stage, asked: Asked) -> Found:
+        """Raises Refused."""
+        node = self.registry().by_hwaddr(asked.hwaddr)
+        _check_compress(asked, stage)
+        if stage in (Stage.IPXE, Stage.GRUB):
+            return self._script(stage, asked, node)
+        if node is None:
+            raise Refused(Reason.UNKNOWN_NODE, f"no node has the hardware address {asked.hwaddr!r}")
+        if not asset_key_fits(node, asked):
+            raise Refused(Reason.BAD_ASSET, "the asset key is not this node's", node=node)
+        if stage is Stage.RUNTIME and self._urls.tls and not asked.secure:
+            raise Refused(Reason.TLS_ONLY, "the runtime overlay is given by TLS only", node=node)
+        if stage is Stage.RUNTIME and self._artifacts.secure and not asked.privileged:
+            sentence = "the runtime overlay is for ports below 1024 only (`secure` in warewulf.conf)"
+            raise Refused(Reason.DENIED, sentence, node=node)
+        try:
+            return await self._artifact(stage, asked, node)
+        except Refused as exc:
+            raise Refused(exc.reason, exc.message, node=node) from exc
+        except (Error, OSError) as exc:
+            log.warning("%s of node %s (%s): %s", stage.value, node.id, asked.hwaddr, exc)
+            raise Refused(Reason.NOT_FOUND, str(exc), node=node) from exc
+
+    def _script(self, stage: Stage, asked: Asked, node: Node | None) -> Found:
+        write = ipxe if stage is Stage.IPXE else grub
+        hwaddr = asked.hwaddr
+        if node is None:
+            log.info("%s hwaddr=%s: no such node", stage.name, hwaddr)
+            return Found(script=write.unknown(hwaddr).encode(), problem=True)
+        # GRUB learns the asset key in its script, so that it stands in the names of the files, not yet in the script's; and
+        # over TFTP a loader asks for a fixed name.
+        if stage is Stage.IPXE and asked.device is Device.HTTP and not asset_key_fits(node, asked):
+            return _problem(stage, node, Reason.BAD_ASSET, write.refusal(f"the asset key of {node.id} is another one"))
+        kept = self._kept(stage, asked, node)
+        if kept is not None:
+            return kept
+        try:
+            generation = self._artifacts.generation(node)
+            kernel = self._artifacts.kernel(node, generation)
+        except Error as exc:
+            log.warning("%s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
+            return _problem(stage, node, Reason.NOT_FOUND, write.refusal(exc.message))
+        found = self._write(stage, asked, node, ipxe.Boot(generation=generation.digest, kernel=kernel.digest))
+        if len(self._scripts) >= MAX_SCRIPTS:
+            self._scripts.clear()
+        self._scripts[hwaddr, stage, asked.device] = _Kept(
+            node=node, generation=generation.digest, until=time.monotonic() + SCRIPT_SECONDS, found=found
+        )
+        return found
+
+    def _kept(self, stage: Stage, asked: Asked, node: Node) -> Found | None:
+        """The script of a moment ago, if node and generation are the same."""
+        kept = self._scripts.get((asked.hwaddr, stage, asked.device))
+        if kept is None or kept.node is not node or time.monotonic() > kept.until:
+            return None
+        return kept.found if self._artifacts.is_current(node, kept.generation) else None
+
+    def _write(self, stage: Stage, asked: Asked, node: Node, boot: ipxe.Boot) -> Found:
+        hwaddr, secure = asked.hwaddr, self._artifacts.secure
+        if stage is Stage.IPXE:
+            script, name = ipxe.script(node, boot, self._urls, hwaddr=hwaddr, secure=secure), "default.ipxe"
+        else:
+            script, name = grub.script(node, boot, self._urls, asked.device, hwaddr=hwaddr, secure=secure), "grub.cfg"
+        return Found(script=script.encode(), node=node, stage=stage.value, name=name)
+
+    async def _artifact(self, stage: Stage, asked: Asked, node: Node) -> Found:
+        generation = self._generation(asked, node)
+        gzip = wants_gzip(asked)
+        match stage:
+            case Stage.KERNEL:
+                kernel = self._artifacts.kernel(node, generation)
+                name = kernel.path.rpartition("/")[2]
+                return Found(artifact=self._artifacts.blob(kernel.digest), node=node, stage=stage.value, name=name)
+            case Stage.INITRAMFS:
+                return Found(artifact=self._initramfs(node, generation), node=node, stage=stage.value, name="initramfs")
+            case Stage.IMAGE:
+                image = await self._artifacts.gzip_image(generation) if gzip else self._artifacts.image(generation)
+                return Found(artifact=image, node=node, stage=stage.value, name=generation.manifest.image)
+            case _:
+                artifact = await self._artifacts.overlay(node, stage, generation)
+                # Overlays are gzip in any case.
+                artifact = artifact.unpadded if gzip else artifact
+                return Found(artifact=artifact, node=node, stage=f"{stage.value} overlay", name=f"__{stage.name}__.img")
+
+    def _initramfs(self, node: Node, generation: Generation) -> Artifact:
+        kernel = self._artifacts.kernel(node, generation)
+        rootfs = self._rootfs(node.image_name)
+        found = find_initramfs(kernel.release, rootfs) if rootfs is not None else None
+        if found is None:
+            raise Refused(Reason.NOT_FOUND, f"image {node.image_name} has no initramfs for its kernel {kernel.release}")
+        return found
+
+    def _generation(self, asked: Asked, node: Node) -> Generation:
+        pinned = asked.query.get("generation")
+        return self.published(pinned) if pinned else self._artifacts.generation(node)
+
+    def published(self, digest: str) -> Generation:
+        """A generation that a script pinned; only whole digests name one, so that no path can be made of it."""
+        generation = self._artifacts.published(digest) if urls.is_digest(digest) else None
+        if generation is None:
+            raise Refused(Reason.NOT_FOUND, f"there is no generation {digest}")
+        return generation
+
+    def generation_image(self, digest: str) -> Found:
+        """Raises Refused, when the store has lost a segment too."""
+        generation = self.published(digest)
+        try:
+            artifact = self._artifacts.image(generation)
+        except FileNotFoundError as exc:
+            log.error("image: %s", exc)
+            raise Refused(Reason.NOT_FOUND, str(exc)) from exc
+        return Found(artifact=artifact, stage=Stage.IMAGE.value, name=generation.manifest.image, cache_control=urls.IMMUTABLE)
+
+    def generation_end(self, digest: str) -> Found:
+        return Found(artifact=self._artifacts.end(self.published(digest)), cache_control=urls.IMMUTABLE)
+
+    def generation_manifest(self, digest: str) -> Found:
+        generation = self.published(digest)
+        artifact = Artifact.of_file(generation.manifest_path, generation.digest)
+        return Found(artifact=artifact, cache_control=urls.IMMUTABLE)
+
+    def blob(self, digest: str) -> Found:
+        try:
+            artifact = self._artifacts.blob(digest)
+        except FileNotFoundError as exc:
+            raise Refused(Reason.NOT_FOUND, f"there is no blob {digest}") from exc
+        return Found(artifact=artifact, stage=Stage.KERNEL.value, name=digest[:19], cache_control=urls.IMMUTABLE)
+
+    def loader(self, name: str, node: Node | None) -> Found | None:
+        """shim or GRUB for this node, or for a machine that no node has; None when it is none of them or not there."""
+        rootfs = self._rootfs(node.image_name) if node is not None and node.image_name else None
+        artifact = find_loader(name, [HEAD_ROOT] if rootfs is None else [rootfs, HEAD_ROOT])
+        return None if artifact is None else Found(artifact=artifact, node=node, stage="efiboot", name=name)
+
+    def held(self, artifact: Artifact) -> bytes | None:
+        """The bytes of a small artifact that is named by its content; None: send its files."""
+        if artifact.size > MAX_HELD or not artifact.etag.startswith(("sha256:", END)):
+            return None
+        found = self._held.get(artifact.etag)
+        if found is None:
+            found = _read(artifact)
+            if found is None:
+                return None
+            self._held[artifact.etag] = found
+            self._held_total += len(found)
+            while self._held_total > MAX_HELD_TOTAL:
+                self._held_total -= len(self._held.popitem(last=False)[1])
+        else:
+            self._held.move_to_end(artifact.etag)
+        return found + bytes(artifact.size - len(found)) if len(found) != artifact.size else found
+
+
+def _problem(stage: Stage, node: Node, reason: Reason, script: str) -> Found:
+    return Found(script=script.encode(), node=node, stage=stage.value, name=reason.value, problem=True)
+
+
+def _read(artifact: Artifact) -> bytes | None:
+    """Without the zeros at the end; None when a part has another size than it had. Parts lie under names of their content."""
+    try:
+        parts = [(path.read_bytes(), size) for path, size in artifact.parts]
+    except OSError:
+        return None
+    return b"".join(data for data, _ in parts) if all(len(data) == size for data, size in parts) else None
+
+
+def asset_key_fits(node: Node, asked: Asked) -> bool:
+    """Compared in a time that tells nothing of the key."""
+    given = asked.query.get("assetkey", "")
+    return not node.asset_key or hmac.compare_digest(given.encode(), node.asset_key.encode())
+
+
+def wants_gzip(asked: Asked) -> bool:
+    return asked.query.get("compress") == "gz"
+
+
+def _check_compress(asked: Asked, stage: Stage) -> None:
+    """`compress=gz` of Warewulf's clients, for what is an archive; anything else is not there, and nothing is sent."""
+    word = asked.query.get("compress", "")
+    plain = stage not in (Stage.IMAGE, Stage.SYSTEM, Stage.RUNTIME)
+    if word and (not wants_gzip(asked) or plain):
+        raise Refused(Reason.NOT_FOUND, f"there is no {stage.value} with compress={word!r}")

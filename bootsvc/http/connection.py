@@ -1,0 +1,207 @@
+"""One connection: what it waits for, when it is given up, and what is to be done once the peer has everything."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from bootsvc.config import HttpConfig
+from bootsvc.http.acknowledged import Expected, Progress, acknowledged, total_sent, unacknowledged, waiting
+
+ACKNOWLEDGEMENT_SECONDS = 0.05
+"""How often it is looked whether peers have acknowledged the end of what was sent; one timer for all of them."""
+LEAST_PROGRESS = 64 << 10
+"""Bytes that must be acknowledged within the stall time, so that a peer cannot hold a transfer by reading a byte a minute."""
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection with times and acknowledgements; `busy` while a request is being answered."""
+
+    def __init__(self, server: "ConnectionServer", loop: asyncio.AbstractEventLoop, settings: HttpConfig) -> None:
+        quiet: dict[str, Any] = {"access_log": None, "logger": server.log}
+        super().__init__(server, loop=loop, **quiet)
+        self.busy = False
+        self._connections = server
+        self._clock = loop.time
+        self._settings = settings
+        self._quiet_since = loop.time()
+        self._head_since: float | None = None
+        self._expected = Expected()
+        self._progress = Progress(settings.stall_seconds, LEAST_PROGRESS)
+        self._socket: socket.socket | None = None
+        self._on_lost: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._socket = transport.get_extra_info("socket")
+        # So that `drain` means: the kernel has it all. asyncio's TLS pauses at the limit itself, and would for ever at 0.
+        secure = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if secure else 0, low=0)
+        self._connections.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.busy and self._head_since is None:
+            self._head_since = self._clock()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # The socket is still open here: a peer that has everything closes before anybody has looked.
+        self.settle()
+        self._connections.left(self)
+        if self._on_lost is not None:
+            self._on_lost()
+        super().connection_lost(exc)
+
+    def began(self) -> None:
+        """A request was read whole."""
+        self.busy = True
+        self._head_since = None
+        self._progress.reset()
+        if self._expected:
+            self.settle()
+
+    def ended(self) -> None:
+        """It was answered."""
+        self.busy = False
+        self._quiet_since = self._clock()
+        self._connections.ended()
+
+    @property
+    def quiet_since(self) -> float:
+        return self._quiet_since
+
+    def duplicate(self, on_lost: Callable[[], None]) -> int:
+        """A descriptor of the socket for sending past the transport, which must be empty; the caller closes it.
+
+        `on_lost` is called when the connection ends, until `release`. Raises ConnectionResetError.
+        """
+        if self._socket is None or self._socket.fileno() < 0 or self.transport is None:
+            raise ConnectionResetError("the client closed the connection")
+        self._on_lost = on_lost
+        return os.dup(self._socket.fileno())
+
+    def release(self) -> None:
+        self._on_lost = None
+
+    def when_acknowledged(self, then: Callable[[], None]) -> None:
+        """Call `then` once the peer has acknowledged all that was written up to now; never, if it does not."""
+        if self._socket is None or not isinstance(self.transport, asyncio.Transport):
+            return
+        try:
+            self._expected.add(total_sent(self.transport, self._socket), then)
+        except OSError:
+            return
+        self.settle()
+        if self._expected:
+            self._connections.await_acknowledgement(self)
+
+    def settle(self) -> None:
+        """Do what was to be done, if it is due."""
+        if self._expected and self._socket is not None:
+            try:
+                self._expected.settle(acknowledged(self._socket))
+            except OSError:
+                return
+
+    @property
+    def settled(self) -> bool:
+        return not self._expected
+
+    async def acknowledged(self, seconds: float) -> None:
+        """Wait until `settled`, the connection is lost or the time is over; the peer is told that nothing follows."""
+        if isinstance(self.transport, asyncio.Transport) and self.transport.can_write_eof():
+            self.transport.write_eof()
+        deadline, step = self._clock() + seconds, 0.001
+        while self._expected and self.transport is not None and self._clock() < deadline:
+            await asyncio.sleep(step)
+            step = min(step * 2, 0.1)
+            self.settle()
+
+    def overdue(self, now: float) -> str | None:
+        """Why the connection is to be given up now, if it is; called about every second."""
+        if self._head_since is not None and not self.busy:
+            return "sent no whole request" if now - self._head_since > self._settings.header_seconds else None
+        if not self.busy and not self._expected:
+            return "was idle" if now - self._quiet_since > self._settings.idle_seconds else None
+        if self._socket is None or not isinstance(self.transport, asyncio.Transport):
+            return None
+        try:
+            outstanding = unacknowledged(self._socket) + waiting(self.transport)
+            return "took nothing" if self._progress.stalled(acknowledged(self._socket), outstanding, now) else None
+        except OSError:
+            return None
+
+    def give_up(self) -> None:
+        if self.transport is not None:
+            # Not `close`: it would wait for a peer that takes nothing.
+            self.transport.abort()
+
+
+class ConnectionServer(web.Server):
+    """Makes connections up to a cap; the quietest ones make room for new ones."""
+
+    def __init__(self, handler: Any, request_factory: Any, settings: HttpConfig, most: int, log: Any) -> None:
+        super().__init__(handler, request_factory=request_factory)
+        self.log = log
+        self._settings = settings
+        self._most = most
+        self._open: set[Connection] = set()
+        self._unsettled: dict[Connection, None] = {}
+        self._quiet: asyncio.Event | None = None
+
+    def __call__(self) -> Connection:
+        return Connection(self, self._loop, self._settings)
+
+    @property
+    def open(self) -> set[Connection]:
+        return self._open
+
+    def arrived(self, connection: Connection) -> None:
+        if len(self._open) >= self._most and not self._make_room():
+            connection.give_up()
+        self._open.add(connection)
+
+    def _make_room(self) -> bool:
+        """Close a sixteenth of the idle connections at once, so that a flood of them is not looked through each time."""
+        idle = sorted((each for each in self._open if not each.busy), key=lambda each: each.quiet_since)
+        for connection in idle[: len(idle) // 16 + 1]:
+            self._open.discard(connection)
+            connection.give_up()
+        return bool(idle)
+
+    def left(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._unsettled.pop(connection, None)
+        self.ended()
+
+    def ended(self) -> None:
+        """One request less is being answered."""
+        if self._quiet is not None and not any(each.busy for each in self._open):
+            self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Wait until no request is being answered."""
+        self._quiet = asyncio.Event()
+        self.ended()
+        await self._quiet.wait()
+
+    def await_acknowledgement(self, connection: Connection) -> None:
+        if not self._unsettled:
+            self._loop.call_later(ACKNOWLEDGEMENT_SECONDS, self._look)
+        self._unsettled[connection] = None
+
+    def settle(self) -> None:
+        """Look at all connections whose peer has not acknowledged yet."""
+        for connection in list(self._unsettled):
+            connection.settle()
+            if connection.settled:
+                self._unsettled.pop(connection, None)
+
+    def _look(self) -> None:
+        self.settle()
+        if self._unsettled:
+            self._loop.call_later(ACKNOWLEDGEMENT_SECONDS, self._look)

@@ -1,0 +1,133 @@
+"""From a request to its handler, and what has to happen around every answer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_urldispatcher import UrlMappingMatchInfo
+
+from bootsvc.http.connection import Connection
+from bootsvc.http.files import Answer, BytesAnswer
+from netboot import urls
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CLOSING_SECONDS = 5.0
+"""How long a connection that is to be closed waits for the peer's last acknowledgement."""
+MAX_BODY = 1 << 20
+"""Bytes of a request's body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What stands behind one path: handlers by method."""
+
+    handlers: dict[str, Handler]
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(sorted(self.handlers))
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What happened since the start, for `/status`."""
+
+    requests: int = 0
+    given_up: int = 0
+    """Connections ended because the peer was idle, sent no whole request or took nothing."""
+    refused: int = 0
+    """Requests from addresses that may not ask."""
+
+
+class Dispatcher:
+    """The handler of aiohttp's low-level server, which has no router: its own costs more than the rest of a small answer."""
+
+    def __init__(self, routes: Sequence[web.RouteDef], api_subnets: Sequence[IPv4Network | IPv6Network]) -> None:
+        self.counters = Counters()
+        self._subnets = api_subnets
+        by_path: dict[str, Target] = {}
+        for route in routes:
+            handlers = by_path.setdefault(route.path, Target(handlers={})).handlers
+            handler: Any = route.handler
+            handlers[route.method] = handler
+            if route.method == "GET" and route.kwargs.get("allow_head", True):
+                handlers["HEAD"] = handler
+        self._routes = urls.Routes(by_path)
+
+    def make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.Request:
+        return web.Request(message, payload, protocol, writer, task, task.get_loop(), client_max_size=MAX_BODY)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        self.counters.requests += 1
+        connection.began()
+        try:
+            try:
+                response = await self._answer(request)
+            except web.HTTPException as exc:
+                response = BytesAnswer((exc.text or "").encode(), status=exc.status)
+            await response.prepare(request)
+            await response.write_eof()
+            if isinstance(response, Answer) and response.complete and response.on_delivered is not None:
+                connection.when_acknowledged(partial(response.on_delivered, response.sent))
+                if not response.keep_alive and not connection.settled:
+                    await connection.acknowledged(CLOSING_SECONDS)
+            return response
+        finally:
+            connection.ended()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = _path(request)
+        if path.startswith(urls.GUARDED) and not self._may_ask(request.remote):
+            self.counters.refused += 1
+            return _plain(403, f"{request.remote} may not use the API (warewulf.conf: `api: allowed subnets`)")
+        found = self._routes.find(path)
+        if found is None:
+            return _plain(404, "there is nothing at this URL")
+        target, parameters = found
+        handler = target.handlers.get(request.method)
+        if handler is None:
+            return _plain(405, f"only {target.allowed} can be asked for here")
+        # What `match_info` gives; aiohttp's own router would set it.
+        request._match_info = UrlMappingMatchInfo(parameters, _NO_ROUTE)
+        return await handler(request)
+
+    def _may_ask(self, remote: str | None) -> bool:
+        try:
+            address = ip_address((remote or "").removeprefix("::ffff:"))
+        except ValueError:
+            return False
+        return any(address in subnet for subnet in self._subnets)
+
+
+_NO_ROUTE: Any = None
+
+
+def _path(request: web.Request) -> str:
+    """As the client spelled it, with one slash where it wrote several: a URL parser takes `//x/y` for host and path."""
+    raw = request.raw_path
+    path = raw.partition("?")[0] if raw.startswith("/") else request.path
+    return urls.collapse(unquote(path) if "%" in path else path)
+
+
+def _plain(status: int, sentence: str) -> BytesAnswer:
+    return BytesAnswer(f"{sentence}\n".encode(), status=status)

@@ -1,0 +1,133 @@
+"""A UDP port that transfers share: their acknowledgements are drained together, and a window leaves in one system call.
+
+A transfer's TID is its client's address and port and ours (RFC 1350 §4), so that several clients may have one port of ours.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+
+from bootsvc.errors import PortUnavailable
+
+log = logging.getLogger(__name__)
+
+Client = tuple[str, int]
+"""Address and port, as the socket module has them."""
+MAX_DATAGRAM = 2048
+"""Of what a client sends in a transfer; more is cut off."""
+MAX_PER_WAKEUP = 64
+BUFFER = 4 << 20
+"""Bytes of kernel buffer, each way."""
+MAX_WAITING = 64
+"""Sends that wait for room in the kernel's buffer; what is beyond is lost, as on any network, and sent again later."""
+UDP_SEGMENT = 103
+"""Linux's number (udp(7)), which `socket` of Python 3.11 does not export."""
+MAX_SEGMENTS = 64
+"""Of one send (UDP_MAX_SEGMENTS)."""
+MAX_PAYLOAD = 65507
+_SEGMENT = struct.Struct("=H")
+SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
+
+
+class TransferPort:
+    """Bound to a free port of `address`."""
+
+    def __init__(self, address: IPv4Address) -> None:
+        """Raises PortUnavailable."""
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._receive: Callable[[bytes, Client], None] | None = None
+        self._waiting: deque[tuple[bytes, int, Client]] = deque()
+        self._segments = True
+        try:
+            for forced, usual in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+                try:
+                    self._socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
+                except PermissionError:
+                    self._socket.setsockopt(socket.SOL_SOCKET, usual, BUFFER)
+            self._socket.bind((str(address), 0))
+        except OSError as exc:
+            self._socket.close()
+            raise PortUnavailable(str(address), 0, exc.strerror or str(exc)) from exc
+
+    def start(self, receive: Callable[[bytes, Client], None]) -> None:
+        """Call `receive` for each datagram, inside the running loop's reader callback."""
+        self._receive = receive
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain)
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+
+    def _drain(self) -> None:
+        receive, recvfrom = self._receive, self._socket.recvfrom
+        assert receive is not None
+        for _ in range(MAX_PER_WAKEUP):
+            try:
+                data, client = recvfrom(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                log.debug("receiving: %s", exc.strerror)
+                return
+            try:
+                receive(data, client)
+            except Exception:
+                log.exception("a datagram of %s:%d", *client)
+
+    def send(self, data: bytes, client: Client) -> None:
+        """One datagram."""
+        try:
+            self._socket.sendto(data, client)
+        except BlockingIOError:
+            self._wait(data, 0, client)
+        except OSError as exc:
+            log.debug("sending %d bytes to %s:%d: %s", len(data), *client, exc.strerror)
+
+    def send_window(self, packets: Sequence[bytes], client: Client) -> None:
+        """Several datagrams, of equal size but for the last."""
+        size = len(packets[0])
+        most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size))
+        at = 0
+        while at < len(packets):
+            batch = packets[at : at + most]
+            if len(batch) == 1 or not self._segments or not self._send_segments(b"".join(batch), size, client):
+                for packet in batch:
+                    self.send(packet, client)
+            at += most
+
+    def _send_segments(self, data: bytes, size: int, client: Client) -> bool:
+        """UDP segmentation offload; False when neither the card nor the kernel can, or the packets are larger than the MTU."""
+        try:
+            self._socket.sendmsg([data], [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT.pack(size))], 0, client)
+        except BlockingIOError:
+            self._wait(data, size, client)
+        except OSError as exc:
+            if exc.errno in (errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+                self._segments = False
+                log.info("tftp no segmentation offload: %s", exc.strerror)
+            return False
+        return True
+
+    def _wait(self, data: bytes, size: int, client: Client) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._flush)
+        self._waiting.append((data, size, client))
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        for data, size, client in waiting:
+            if size:
+                self._send_segments(data, size, client)
+            else:
+                self.send(data, client)
