@@ -111,7 +111,7 @@ class BootFiles:
         self._artifacts = artifacts
         self._urls = server_urls
         self._rootfs = rootfs
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._held: OrderedDict[tuple[str, tuple[tuple[Path, int], ...]], bytes] = OrderedDict()
         self._held_total = 0
         self._scripts: dict[tuple[str, Stage, Device], _Kept] = {}
 
@@ -253,17 +253,19 @@ class BootFiles:
         """The bytes of a small artifact that is named by its content; None: send its files."""
         if artifact.size > MAX_HELD or not artifact.etag.startswith(("sha256:", END)):
             return None
-        found = self._held.get(artifact.etag)
+        # A manifest and the image that it describes have one etag.
+        key = artifact.etag, tuple(artifact.parts)
+        found = self._held.get(key)
         if found is None:
             found = _read(artifact)
             if found is None:
                 return None
-            self._held[artifact.etag] = found
+            self._held[key] = found
             self._held_total += len(found)
             while self._held_total > MAX_HELD_TOTAL:
                 self._held_total -= len(self._held.popitem(last=False)[1])
         else:
-            self._held.move_to_end(artifact.etag)
+            self._held.move_to_end(key)
         return found + bytes(artifact.size - len(found)) if len(found) != artifact.size else found
 
 
