@@ -58,7 +58,9 @@ def measure(context: Context) -> Subject:
         boot.mkdir(parents=True)
         (boot / "vmlinuz-6.1.0-1-amd64").write_bytes(b"no kernel")
         for number in range(count):
-            (boot.parent / f"file{number}").write_bytes(draw.randbytes(size // count))
+            with (boot.parent / f"file{number}").open("wb") as file:
+                for _ in range(size // count >> 20):
+                    file.write(draw.randbytes(1 << 20))
     digests = {image: head.build(image).generation.digest for image in ("one", "many")}
     segments = [path for path, _ in head.current("one").image_files()]
     largest = max(segments, key=os.path.getsize)
