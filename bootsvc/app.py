@@ -1,11 +1,14 @@
 """Composition root: configuration and nodes → services → one TaskGroup; signals; reload when a file changes."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,6 +19,8 @@ from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
+from bootsvc.dns.service import DnsService
+from bootsvc.errors import AlreadyServing, BadState, PortTaken, PortUnavailable, access_hint
 from bootsvc.http.api import Api
 from bootsvc.http.discovery import Discovery
 from bootsvc.http.service import HttpService
@@ -25,6 +30,8 @@ from bootsvc.net.links import Link, find_link
 from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.overlays import describe_server
+from bootsvc.process.holders import Holder
+from bootsvc.process.notify import Notifier
 from bootsvc.registry import Registry
 from bootsvc.state import State
 from bootsvc.store import Identity, Store
@@ -32,6 +39,7 @@ from bootsvc.tftp.made import MadeFiles
 from bootsvc.tftp.service import TftpService
 from images.catalog import Catalog
 from images.errors import Error
+from images.locks import Locked, exclusive
 from netboot.engine import Server
 from netboot.urls import Urls
 
@@ -52,10 +60,11 @@ class Service(Protocol):
 class Application:
     """The server's state: what was loaded, swapped whole on a change, and the services that ask for it."""
 
-    def __init__(self, config: Config, link: Link, state: State) -> None:
-        self._config = config
+    def __init__(self, config: Config, link: Link, state: State, *, holders: Sequence[Holder] = ()) -> None:
+        self._loaded = self._config = config
         self._link = link
         self._state = state
+        self._holders = holders
         self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
         self._registry = Registry()
         self._nodes_seen: Identity | None = None
@@ -64,6 +73,8 @@ class Application:
         urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
+        self._serving_dns = False
+        self._dns = DnsService(self.config, self.registry, host_name, holder=self._holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
         files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs)
         self._neighbours = Neighbours()
@@ -81,14 +92,20 @@ class Application:
         self._http = HttpService(config.http.port, routes, settings=config.http)
 
     def config(self) -> Config:
+        """The settings of now; while DNS is served, this machine is the name server that nodes are told by default."""
         return self._config
 
     def registry(self) -> Registry:
         return self._registry
 
+    @property
+    def status(self) -> str:
+        """One line for systemd."""
+        return f"{len(self._registry.nodes)} nodes, on {self._link.name} ({self._link.address})"
+
     def services(self) -> list[Service]:
-        """What the configuration asks for; HTTP last, so that a server which answers `/status` answers DHCP too."""
-        services: list[Service] = []
+        """What the configuration asks for; DNS first, since DHCP tells of it; HTTP last: if it answers `/status`, all do."""
+        services: list[Service] = [self._dns] if self._config.dns.enabled else []
         if self._config.dhcp.enabled:
             services += [self._dhcp, RouterAdvertiser(self.config)]
         if self._config.tftp.enabled:
@@ -104,13 +121,23 @@ class Application:
             log.error("nodes.conf is not used: %s", exc)
 
     async def _reload_nodes(self) -> None:
-        """Read nodes.conf anew; a broken one leaves the nodes as they were, and says why."""
+        """Read nodes.conf anew; one that is broken or gone leaves the nodes as they were, and is said once."""
         self._nodes_seen = self._nodes_identity()
+        registry = self._registry
         try:
-            network = self._config.network or self._link.network
-            self._use(await load_aside(self._store, network, self._registry))
+            if self._store.identity() is None and registry.nodes:
+                log.error("nodes.conf is gone, the nodes stay as they were: there is no %s", self._store.path)
+            else:
+                network = self._config.network or self._link.network
+                registry = await load_aside(self._store, network, registry)
         except (Error, OSError) as exc:
             log.error("nodes.conf is not used, the nodes stay as they were: %s", exc)
+        link = self._dns.link
+        zone = None if link is None else await asyncio.to_thread(self._dns.build, registry.nodes, self._config, link)
+        if registry is not self._registry:
+            self._use(registry)
+        if zone is not None and self._dns.link is not None:
+            self._dns.use(zone)
 
     def _nodes_identity(self) -> Identity | None:
         """None also when the file is out of reach; reading it then says why."""
@@ -131,16 +158,33 @@ class Application:
         log.info("%d nodes loaded from %s", len(self._registry.nodes), self._store.path)
 
     def _load_config(self) -> None:
-        self._config_seen = _identity(self._config.source)
+        self._config_seen = _identity(self._loaded.source)
         try:
-            new = Config.load(self._config.source)
+            new = Config.load(self._loaded.source)
         except Error as exc:
             log.error("warewulf.conf is not used, the settings stay as they were: %s", exc)
             return
-        self._config = _reloaded(self._config, new)
+        self._loaded = _reloaded(self._loaded, new)
+        self._config = self._with_dns(self._loaded)
         log.info("warewulf.conf loaded")
 
-    async def watch(self, reload: asyncio.Event) -> None:
+    def _with_dns(self, config: Config) -> Config:
+        if not self._serving_dns or config.dhcp.dns:
+            return config
+        return replace(config, dhcp=replace(config.dhcp, dns=(self._link.address,)))
+
+    def _on_dns(self, serving: bool) -> None:
+        self._serving_dns = serving
+        self._config = self._with_dns(self._loaded)
+
+    def _holder(self, protocol: str, port: int) -> str:
+        """Who had the port when the server was started; later we may not look into other processes."""
+        for holder in self._holders:
+            if (holder.protocol, holder.port) == (protocol, port) and holder.is_in_the_way_of(self._link.address):
+                return str(holder)
+        return ""
+
+    async def watch(self, reload: asyncio.Event, notifier: Notifier) -> None:
         """Notice changed files by their identity, or when `reload` is set (SIGHUP)."""
         while True:
             try:
@@ -148,12 +192,23 @@ class Application:
                     await reload.wait()
             except TimeoutError:
                 pass
-            if reload.is_set() or _identity(self._config.source) != self._config_seen:
-                self._load_config()
-                self._nodes_seen = None
-            if reload.is_set() or self._nodes_identity() != self._nodes_seen:
-                await self._reload_nodes()
+            asked = reload.is_set()
             reload.clear()
+            new_config = asked or _identity(self._loaded.source) != self._config_seen
+            if not new_config and self._nodes_identity() == self._nodes_seen:
+                continue
+            notifier.reloading()
+            if new_config:
+                self._load_config()
+            await self._reload_nodes()
+            notifier.ready(self.status)
+
+    def explain(self, error: Error) -> Error:
+        """A port that cannot be had, by the name of the program that has it."""
+        if isinstance(error, PortUnavailable):
+            holder = self._holder("udp", error.port)
+            return PortTaken("udp", error.port, holder) if holder else error
+        return error
 
     def record(self, event: BootEvent) -> None:
         """Keep an event, unless it says nothing of a boot."""
@@ -171,10 +226,13 @@ class Application:
         return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
 
     def _counters(self) -> Mapping[str, Mapping[str, int]]:
+        upstream = asdict(self._dns.counters.upstream)
+        dns = {name: count for name, count in asdict(self._dns.counters).items() if name != "upstream"}
         return {
             "dhcp": asdict(self._dhcp.counters),
             "tftp": asdict(self._tftp.counters),
             "http": asdict(self._http.counters),
+            "dns": {**dns, **{f"upstream {name}": count for name, count in upstream.items()}},
         }
 
     def _describe(self, urls: Urls) -> Server:
@@ -195,6 +253,9 @@ def _reloaded(old: Config, new: Config) -> Config:
     if new.tftp.enabled != old.tftp.enabled:
         fixed.append("tftp enabled")
         kept = replace(kept, tftp=replace(new.tftp, enabled=old.tftp.enabled))
+    if new.dns.enabled != old.dns.enabled:
+        fixed.append("dns enabled")
+        kept = replace(kept, dns=replace(new.dns, enabled=old.dns.enabled))
     for name in fixed:
         log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
     return kept
@@ -208,38 +269,69 @@ def _identity(path: Path) -> tuple[int, int, int, int] | None:
     return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-async def serve(config: Config) -> None:
-    """Run every service until SIGTERM or SIGINT. Raises Error when one cannot start: nothing is left half running."""
-    link = await find_link(config.ipaddr, config.network)
-    state = await asyncio.to_thread(State.open, config.paths.state)
-    failure: Error | None = None
+def host_name(config: Config) -> tuple[str, str]:
+    """This machine's name, and its domain (empty when nobody says it)."""
+    name, _, domain = (config.fqdn or socket.gethostname()).partition(".")
+    return (name if name and name != "localhost" else "warewulf"), domain
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Be the only server that works with this state. Raises AlreadyServing."""
     try:
-        application = Application(config, link, state)
-        stop, reload = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await _run_all(application, stop, reload)
-    except* Error as group:
-        # What is raised here would come out as a group again.
-        failure = _first(group)
-    finally:
-        await asyncio.to_thread(state.close)
-    if failure is not None:
-        raise failure
+        state.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(state.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "Permission denied", str(state.parent))
+    except OSError as exc:
+        raise BadState(state, exc.strerror or str(exc), hint=access_hint(exc)) from exc
+    try:
+        with exclusive(state.with_name("server.lock"), holder="wwctl server"):
+            yield
+    except Locked as exc:
+        raise AlreadyServing(exc.pid) from exc
+
+
+async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
+    """Run every service until SIGTERM or SIGINT. Raises Error when one cannot start: nothing is left half running.
+
+    `holders` are the programs that had our ports before.
+    """
+    with _alone(config.paths.state):
+        link = await find_link(config.ipaddr, config.network)
+        state = await asyncio.to_thread(State.open, config.paths.state)
+        failure: Error | None = None
+        application: Application | None = None
+        try:
+            application = Application(config, link, state, holders=holders)
+            stop, reload = asyncio.Event(), asyncio.Event()
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, reload.set)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            await _run_all(application, stop, reload)
+        except* Error as group:
+            # What is raised here would come out as a group again.
+            failure = _first(group)
+        finally:
+            await asyncio.to_thread(state.close)
+        if failure is not None:
+            raise application.explain(failure) if application is not None else failure
 
 
 async def _run_all(application: Application, stop: asyncio.Event, reload: asyncio.Event) -> None:
+    notifier = Notifier()
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(application.watch(reload))]
+        running = []
         for service in application.services():
             ready = asyncio.Event()
             running.append(tasks.create_task(service.run(ready)))
             await ready.wait()
+        running += [tasks.create_task(application.watch(reload, notifier)), tasks.create_task(notifier.beat())]
+        notifier.ready(application.status)
         log.info("ready")
         await stop.wait()
         log.info("stopping")
+        notifier.stopping()
         for task in running:
             task.cancel()
 

@@ -11,6 +11,11 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         dns: [10.0.0.1]           name servers that nodes are told; likewise `ntp`, `search`; `domain` is one word
         subnets:                  networks behind relays or on other interfaces
           - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds` of its own
+      dns:
+        enabled: true             answer DNS for the boot network
+        domain: cluster           nodes are NODE.cluster, and nobody else has names there; none: the head node's own domain
+        forwarders: [10.1.0.53]   servers that know all other names; none: those of this machine's /etc/resolv.conf
+        networks: [10.2.0.0/16]   who may ask besides the boot network
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
       http:
         tls:
@@ -32,6 +37,9 @@ from typing import Any
 from bootsvc.dhcp import settings as dhcp
 from bootsvc.dhcp.settings import DhcpConfig as DhcpConfig
 from bootsvc.dhcp.settings import dhcp_config
+from bootsvc.dns import settings as dns
+from bootsvc.dns.settings import DnsConfig, dns_config
+from bootsvc.errors import access_hint
 from bootsvc.headconfig import HeadConfig, head_config
 from bootsvc.keytable import (
     Anything,
@@ -150,6 +158,7 @@ class Config:
     dhcp: DhcpConfig = field(default_factory=DhcpConfig)
     tftp: TftpConfig = TftpConfig()
     http: HttpConfig = HttpConfig()
+    dns: DnsConfig = field(default_factory=DnsConfig)
     image_mounts: tuple[ImageMount, ...] = ()
     head: HeadConfig = field(default_factory=HeadConfig)
     templates: HeadConf = field(default_factory=HeadConf)
@@ -170,7 +179,7 @@ class Config:
                 return cls()
             raise Error(f"{path}: no such file", hint="--warewulfconf and $WAREWULFCONF name a warewulf.conf") from exc
         except OSError as exc:
-            raise Error(f"cannot read {source}: {exc.strerror}", hint="wwctl is meant to run as root") from exc
+            raise Error(f"cannot read {source}: {exc.strerror}", hint=access_hint(exc)) from exc
         document = compose(content, source)
         settings = Settings(source)
         if document is not None:
@@ -225,6 +234,7 @@ TABLE: Table = {
     },
     "bootsvc": {
         "dhcp": dhcp.KEYS,
+        "dns": dns.KEYS,
         "router advertisements": flag,
         "http": {
             "tls": {"certificate": absolute_path, "key": absolute_path},
@@ -248,6 +258,7 @@ def _config(settings: Settings) -> Config:
         dhcp=dhcp_config(settings, network),
         tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
         http=_http(settings),
+        dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),
         head=head_config(settings),
         warnings=tuple(settings.warnings),

@@ -1,5 +1,6 @@
 """What can go wrong in the server: hostile bytes, requests that are not ours, and mistakes of the administrator."""
 
+import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -53,14 +54,44 @@ class PortUnavailable(Error):
         )
         self.address = address
         self.port = port
+        self.reason = reason
+
+
+class PortTaken(Error):
+    """A port that another program has."""
+
+    def __init__(self, protocol: str, port: int, holder: str) -> None:
+        super().__init__(
+            f"{protocol.upper()} port {port} is taken by {holder}",
+            hint="stop that program; `wwctl server --check` shows what else is in the way",
+        )
+        self.protocol, self.port, self.holder = protocol, port, holder
+
+
+class AlreadyServing(Error):
+    """Another server works with the same state."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(
+            f"`wwctl server` runs already, as process {pid or '?'}",
+            hint="it takes over changes by itself; stop it first (`systemctl stop bootsvc`) to start another one",
+        )
+        self.pid = pid
+
+
+def access_hint(exc: OSError) -> str:
+    """What to do about a file that cannot be used: root is not told to become root."""
+    if isinstance(exc, PermissionError) and os.geteuid() != 0:
+        return "wwctl is meant to run as root: use sudo"
+    return "look at it with `ls -ld`, and at its file system"
 
 
 class BadState(Error):
     """The state database cannot be used."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, *, hint: str | None = None) -> None:
         super().__init__(
             f"cannot use the state database {path}: {reason}",
-            hint="move the file aside to begin with an empty one; dynamic leases and boot records are then lost",
+            hint=hint or "move the file aside to begin with an empty one; dynamic leases and boot records are then lost",
         )
         self.path = path

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from bootsvc.dhcp.leases import MAX_LEASES, Lease, LeaseState
-from bootsvc.errors import BadState
+from bootsvc.errors import BadState, access_hint
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,9 @@ class State:
             # Who boots what, and when, is the administrator's to read.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
-        except (OSError, sqlite3.Error) as exc:
+        except OSError as exc:
+            raise BadState(path, exc.strerror or str(exc), hint=access_hint(exc)) from exc
+        except sqlite3.Error as exc:
             raise BadState(path, str(exc)) from exc
         try:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -21,7 +21,8 @@ from bootsvc.entries import NODES as NODES
 from bootsvc.entries import PROFILES as PROFILES
 from bootsvc.entries import Entry as Entry
 from bootsvc.entries import Parsed, parse, splice
-from bootsvc.yamlfile import YamlError, compose, decode, items
+from bootsvc.errors import access_hint
+from bootsvc.yamlfile import YamlError, compose, decode, items, read_bytes
 from bootsvc.yamlpatch import patch
 from images.errors import Error
 
@@ -128,8 +129,8 @@ class Store:
         try:
             if self.path.stat().st_size < MIN_CACHED:
                 return False
-            data = self.path.read_bytes()
-        except OSError:
+            data = read_bytes(self.path)
+        except (OSError, Error):
             return False
         return not nodescache.is_of(nodescache.read(self.cache) if self.cache else b"", data)
 
@@ -165,9 +166,9 @@ class Store:
         try:
             # Before the text: a change in between is then seen as one.
             identity = self.identity()
-            data = self.path.read_bytes() if identity else b""
+            data = read_bytes(self.path) if identity else b""
         except OSError as exc:
-            raise Error(f"cannot read {self.path}: {exc.strerror}", hint="wwctl is meant to run as root") from exc
+            raise Error(f"cannot read {self.path}: {exc.strerror}", hint=access_hint(exc)) from exc
         if identity is None:
             return _Read(b"", "", None, Parsed(profiles={"default": DEFAULT_PROFILE}), None)
         text = decode(data, self.path)
@@ -202,7 +203,7 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise Error(f"cannot lock {target}: {exc.strerror}: {lock}", hint="wwctl is meant to run as root") from exc
+            raise Error(f"cannot lock {target}: {exc.strerror}: {lock}", hint=access_hint(exc)) from exc
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,8 +5,11 @@ they look like. Only null (`~`, `null`, nothing) is not text. Duplicate keys are
 applied, and what aliases repeat is bounded (a few lines can otherwise mean 10^9 values).
 """
 
+import errno
 import gc
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from images.errors import Error
 
+MAX_SIZE = 128 << 20
+"""Bytes of a file; 10 000 nodes take some 5 MB."""
 MAX_REPEATED = 1_000_000
 """Values that aliases may repeat in one file."""
 
@@ -113,8 +118,24 @@ def error(source: Path, node: Node, reason: str, *, key: str = "", hint: str | N
 
 
 def read_text(path: Path) -> str:
-    """A file's text without a byte order mark; raises YamlError for bytes that are not UTF-8, and OSError."""
-    return decode(path.read_bytes(), path)
+    """A file's text without a byte order mark; raises YamlError for bytes that are not UTF-8, and as `read_bytes`."""
+    return decode(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises Error for what would never end or never come, a pipe or /dev/zero say; and OSError."""
+    # A pipe without a writer would wait for one in open().
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise Error(f"{path} is no ordinary file", hint="name a file that stays, not a pipe or a socket")
+        data = file.read(MAX_SIZE + 1) or b""
+        if len(data) > MAX_SIZE:
+            raise Error(f"{path} is larger than {MAX_SIZE >> 20} MiB, which no configuration is", hint="name another file")
+        return data
 
 
 def decode(data: bytes, source: Path) -> str:

@@ -1,0 +1,1 @@
+"""DNS: the names of nodes and their networks, and everything else from the upstream servers."""

@@ -1,0 +1,306 @@
+"""The DNS server: UDP and TCP sockets on the boot interface, names of nodes from memory, the rest through the forwarder.
+
+Served are the boot network and those that the settings name; whoever asks from elsewhere hears nothing, so that nobody can
+aim our answers at others. It listens on the boot interface, and on the loopback one for this machine itself.
+"""
+
+import asyncio
+import gc
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+from bootsvc.config import Config
+from bootsvc.dns.packet import BADVERS, IN, RD, Body, Query, body_of, parse_query, respond
+from bootsvc.dns.prepared import Prepared
+from bootsvc.dns.tcp import TcpServer
+from bootsvc.dns.upstream import Forwarder, HostServers, UpstreamCounters
+from bootsvc.dns.zone import Domain, Rcode, Type, Zone
+from bootsvc.errors import MalformedPacket, PortUnavailable
+from bootsvc.net.links import Link, find_link, until_gone, wait_link
+from bootsvc.net.udp import Budget
+from bootsvc.yamlfile import paused_gc
+from netboot.node import Node
+
+log = logging.getLogger(__name__)
+
+PORT = 53
+MAX_PER_WAKEUP = 64
+"""Datagrams read before the loop's other work gets its turn."""
+RECEIVE_BUFFER = 1 << 20
+RETRY_SECONDS = 30.0
+"""How often a port that another program holds is tried again."""
+MAX_TOLD = 10
+"""Names of nodes, and networks, that are complained about."""
+MAX_CLIENTS = 65536
+"""Addresses of which it is remembered whether they are served."""
+_LOOPBACK = "lo"
+_REFUSED = Body(rcode=Rcode.REFUSED, counts=(0, 0, 0), data=b"")
+_NOT_IMPLEMENTED = Body(rcode=Rcode.NOTIMP, counts=(0, 0, 0), data=b"")
+_BAD_VERSION = Body(rcode=BADVERS, counts=(0, 0, 0), data=b"")
+
+Send = Callable[[bytes], None]
+
+
+class Nodes(Protocol):
+    """The merged nodes of now."""
+
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What arrived since the start, for `/status`."""
+
+    received: int = 0
+    prepared: int = 0
+    """Answered with what was ready."""
+    ours: int = 0
+    forwarded: int = 0
+    malformed: int = 0
+    elsewhere: int = 0
+    """From networks that are not served."""
+    dropped: int = 0
+    upstream: UpstreamCounters = field(default_factory=UpstreamCounters)
+
+
+class DnsService:
+    """Answers DNS; `server` gives this machine's host name and domain."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        nodes: Callable[[], Nodes],
+        server: Callable[[Config], tuple[str, str]],
+        *,
+        holder: Callable[[str, int], str] = lambda _protocol, _port: "",
+        on_serving: Callable[[bool], None] = lambda _serving: None,
+        port: int = PORT,
+        upstream_port: int = PORT,
+    ) -> None:
+        """`holder` names the program that has a port; `on_serving` is told when answers begin and end."""
+        self._config = config
+        self._nodes = nodes
+        self._server = server
+        self._holder = holder
+        self._on_serving = on_serving
+        self._port = port
+        self._upstream_port = upstream_port
+        self.counters = Counters()
+        self._noise = Budget(rate=1, burst=10)
+        self._told_networks: set[IPv4Network] = set()
+        self._ready = asyncio.Event()
+        self._link: Link | None = None
+        self._clients: dict[str, bool] = {}
+        self._prepared = Prepared()
+        self._zone: Zone | None = None
+        self._forwarder: Forwarder | None = None
+        self._forwarders: tuple[IPv4Address, ...] = ()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Serve until cancelled. Raises NoInterface at the start; a port that is taken is only said, and tried again."""
+        config = self._config()
+        link = await find_link(config.ipaddr, config.network)
+        self._ready, told = ready, False
+        while True:
+            self._link = None
+            try:
+                await self._serve(link)
+            except PortUnavailable as exc:
+                if not told:
+                    log.warning("dns is off: %s", self._explain(link, exc))
+                told = True
+                ready.set()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                told = False
+            link = await wait_link(self._config().ipaddr, self._config().network)
+
+    @property
+    def link(self) -> Link | None:
+        """Where it serves now."""
+        return self._link
+
+    def build(self, nodes: Sequence[Node], config: Config, link: Link) -> Zone:
+        """The zone of these nodes and settings; for 10 000 nodes it takes a while, and may be called in a thread."""
+        name, domain = self._server(config)
+        with paused_gc():
+            zone = Zone(
+                nodes,
+                Domain(
+                    name=(config.dns.domain or domain).lower().strip("."),
+                    whole=bool(config.dns.domain),
+                    server=name,
+                    address=link.address,
+                    network=config.network or link.network,
+                    serial=int(time.time()),
+                ),
+            )
+            # As the registry: nothing in it refers to itself, and looking for that would stop the loop.
+            gc.freeze()
+        return zone
+
+    def use(self, zone: Zone) -> None:
+        """Answer with this zone, and with the settings of now."""
+        config = self._config()
+        own = zone.domain.address
+        forwarders = tuple(each for each in config.dns.forwarders if each != own)
+        if self._forwarder is not None and self._forwarders != forwarders:
+            self._forwarder.forget()
+        self._forwarders = forwarders
+        self._zone, self._prepared, self._clients = zone, Prepared(), {}
+        for unfit in zone.unfit[:MAX_TOLD]:
+            log.warning("node %s has no name in DNS: a name there is made of letters, digits, - and _", unfit)
+
+    def _explain(self, link: Link, exc: PortUnavailable) -> str:
+        holder = self._holder("udp", self._port) or self._holder("tcp", self._port)
+        held = f", which {holder} holds" if holder else ""
+        return f"cannot listen on port {self._port} of {link.address}{held}: {exc.reason}"
+
+    async def _serve(self, link: Link) -> None:
+        """On this link, until it is gone. Raises PortUnavailable."""
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            datagrams, streams = (
+                [_bind(stack, kind, link.address, self._port, name) for name in (link.name, _LOOPBACK)]
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+            )
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            servers = HostServers([link.address])
+            self._forwarder = Forwarder(
+                group, lambda now: self._forwarders or servers(now), self.counters.upstream, port=self._upstream_port
+            )
+            self._link = link
+            self.use(await asyncio.to_thread(self.build, self._nodes().nodes, self._config(), link))
+            for sock in datagrams:
+                loop.add_reader(sock.fileno(), self._drain, sock)
+                stack.callback(loop.remove_reader, sock.fileno())
+            for sock in streams:
+                await stack.enter_async_context(TcpServer(sock, self._is_client, self._receive))
+            stack.callback(self._on_serving, False)
+            self._on_serving(True)
+            domain = self._zone.domain.name if self._zone else ""
+            log.info("dns listening if=%s address=%s domain=%s", link.name, link.address, domain or "-")
+            self._ready.set()
+            await until_gone(link)
+
+    def _is_client(self, address: str) -> bool:
+        known = self._clients.get(address)
+        if known is None:
+            if len(self._clients) >= MAX_CLIENTS:
+                self._clients.clear()
+            known = self._clients[address] = self._serves(IPv4Address(address))
+        return known
+
+    def _serves(self, address: IPv4Address) -> bool:
+        config, link = self._config(), self._link
+        if link is None:
+            return False
+        if any(address in network for network in (config.network or link.network, *config.dns.networks)):
+            return True
+        network = IPv4Network((address, 24), strict=False)
+        if len(self._told_networks) < MAX_TOLD and network not in self._told_networks:
+            self._told_networks.add(network)
+            log.warning("dns: %s is in no network that is served (`bootsvc: dns: networks:` names more)", address)
+        return False
+
+    def _drain(self, sock: socket.socket) -> None:
+        counters, clients, receive, prepared = self.counters, self._clients, sock.recvfrom, self._prepared.reply
+        for _ in range(MAX_PER_WAKEUP):
+            try:
+                data, source = receive(4096)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                log.debug("dns receiving: %s", exc.strerror)
+                continue
+            counters.received += 1
+            if not (clients.get(source[0]) or self._is_client(source[0])):
+                counters.elsewhere += 1
+                continue
+            ready = prepared(data)
+            if ready is not None:
+                counters.prepared += 1
+                _send(sock, source, ready)
+                continue
+            try:
+                self._receive(data, source[0], partial(_send, sock, source), datagram=True)
+            except Exception:
+                log.exception("a DNS datagram of %s", source[0])
+
+    def _receive(self, data: bytes, client: str, send: Send, *, datagram: bool = False) -> None:
+        """One message of a client that is served; the answer goes to `send`, now or later, or never."""
+        try:
+            query = parse_query(data)
+        except MalformedPacket as exc:
+            self.counters.malformed += 1
+            if self._noise.take(time.monotonic()):
+                log.debug("dns from %s: %s", client, exc)
+            return
+        limit = query.limit if datagram else 65535
+        body = self._decide(query)
+        if body is not None:
+            self.counters.ours += 1
+            send(respond(query, body, limit=limit))
+            return
+        forwarder = self._forwarder
+        self.counters.forwarded += 1
+        done = partial(_answer, query, limit, send)
+        if forwarder is None or not forwarder.ask(query, client, done):
+            self.counters.dropped += 1
+
+    def _decide(self, query: Query) -> Body | None:
+        """What we say ourselves; None when an upstream server must be asked."""
+        if query.opcode != 0:
+            return _NOT_IMPLEMENTED
+        if query.edns is not None and query.edns.version > 0:
+            return _BAD_VERSION
+        if query.klass != IN or query.type in (Type.AXFR, Type.IXFR, Type.OPT):
+            return _REFUSED
+        zone, forwarder = self._zone, self._forwarder
+        alone = forwarder is None or not forwarder.servers
+        found = zone.lookup(query.name, query.type, alone=alone) if zone is not None else None
+        if found is None:
+            # To look further is what RD asks for; without anybody to ask there is nothing to be had here.
+            return _REFUSED if alone or not query.flags & RD else None
+        body = body_of(found, query.question)
+        if found.rcode is Rcode.NOERROR:
+            self._prepared.keep(query, body)
+        return body
+
+
+def _answer(query: Query, limit: int, send: Send, body: Body) -> None:
+    send(respond(query, body, limit=limit))
+
+
+def _send(sock: socket.socket, to: tuple[str, int], data: bytes) -> None:
+    """A datagram that the kernel refuses is lost, as any may be; the client asks again."""
+    try:
+        sock.sendto(data, to)
+    except OSError as exc:
+        log.debug("dns to %s: %s", to[0], exc.strerror)
+
+
+def _bind(stack: AsyncExitStack, kind: socket.SocketKind, address: IPv4Address, port: int, interface: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    stack.callback(sock.close)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        if kind is socket.SOCK_STREAM:
+            # Connections of the server before this one may still be closing.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        sock.bind((str(address), port))
+        if kind is socket.SOCK_STREAM:
+            sock.listen(128)
+    except OSError as exc:
+        raise PortUnavailable(str(address), port, exc.strerror or str(exc)) from exc
+    return sock

@@ -1,0 +1,292 @@
+"""Names and addresses of nodes as DNS answers (RFC 1034 §4.3.2): what is ours, what exists without data, what does not exist.
+
+Each node has the names that /etc/hosts of the `hosts` overlay gives it, and NODE-ipmi: alone, and in the cluster's domain.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from netboot.node import NetDev, Node
+
+TTL = 60
+"""Seconds for which a client may keep an address; a changed nodes.conf is seen everywhere after that time."""
+NEGATIVE_TTL = 10
+"""The same for "no such name": whoever adds a node and tries its name at once should not wait a minute."""
+MAX_LABEL, MAX_NAME = 63, 253
+_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_LOCALHOST: tuple["Address", ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+_IN_ADDR, _IP6 = ".in-addr.arpa", ".ip6.arpa"
+
+Address = IPv4Address | IPv6Address
+
+
+class Type(IntEnum):
+    """RFC 1035 §3.2.2, RFC 3596 §2.1; only those that we have data for, and those that need care."""
+
+    A = 1
+    NS = 2
+    SOA = 6
+    PTR = 12
+    AAAA = 28
+    OPT = 41
+    IXFR = 251
+    AXFR = 252
+    ANY = 255
+
+
+class Rcode(IntEnum):
+    """RFC 1035 §4.1.1."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soa:
+    """Who is responsible for a zone; the other times are constants, since nobody transfers our zones."""
+
+    mname: str
+    rname: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One resource record of class IN; names are in lower case, without the last dot."""
+
+    name: str
+    type: Type
+    value: Address | str | Soa
+    ttl: int = TTL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What we say with authority; without answers and with NOERROR the name exists, and has no data of that type."""
+
+    rcode: Rcode = Rcode.NOERROR
+    answers: tuple[Record, ...] = ()
+    authority: tuple[Record, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """The cluster as DNS shows it."""
+
+    name: str = ""
+    """The domain, or empty: then nodes have their short names only."""
+    whole: bool = False
+    """Whether nobody else has names in that domain; else unknown ones are asked upstream."""
+    server: str = "warewulf"
+    """This machine's own name, without the domain."""
+    address: IPv4Address
+    network: IPv4Network
+    """Its reverse names are ours."""
+    serial: int = 1
+
+
+class Zone:
+    """All names of one registry; immutable, made anew when nodes change."""
+
+    def __init__(self, nodes: Iterable[Node], domain: Domain) -> None:
+        self.domain = domain
+        self.unfit: list[str] = []
+        """Nodes whose names cannot be names in DNS."""
+        self._hosts: dict[str, tuple[Address, ...]] = {"localhost": _LOCALHOST}
+        self._pointers: dict[Address, str] = {}
+        self._suffix = f".{domain.name}" if domain.name else ""
+        for name in ("warewulf", domain.server.lower()):
+            self._hosts.setdefault(name, (domain.address,))
+        self._pointers[domain.address] = domain.server.lower()
+        self._networks6: set[IPv6Network] = set()
+        for node in nodes:
+            self._add(node)
+        self._above = frozenset(_ancestors(self._hosts))
+        self._prefixes = frozenset(_prefixes(self._pointers))
+
+    @property
+    def names(self) -> int:
+        return len(self._hosts)
+
+    def lookup(self, name: str, kind: int, *, alone: bool = False) -> Answer | None:
+        """The answer for a name in lower case without the last dot; None when others know it, unless we are `alone`."""
+        whole = self.domain.whole or alone
+        if name.endswith(".arpa"):
+            return self._lookup_reverse(name, kind)
+        if name == self.domain.name and name:
+            return self._apex(name, kind) if whole else None
+        suffix = self._suffix
+        inside = bool(suffix) and name.endswith(suffix)
+        base = name[: -len(suffix)] if inside else name
+        found = self._hosts.get(base)
+        if found is not None:
+            return self._data(name, kind, [Record(name=name, type=_type(each), value=each) for each in found])
+        if base in self._above and (inside or not suffix):
+            return self._negative(name, Rcode.NOERROR)
+        if inside:
+            return self._negative(name, Rcode.NXDOMAIN) if whole else None
+        if name and "." not in name and kind in (Type.A, Type.AAAA):
+            # A short name that we do not know is nobody's: top-level domains have no addresses.
+            return Answer(rcode=Rcode.NXDOMAIN)
+        return None
+
+    def _add(self, node: Node) -> None:
+        name = node.id.lower()
+        if self._suffix and name.endswith(self._suffix):
+            name = name[: -len(self._suffix)]
+        if not _fits(name + self._suffix):
+            self.unfit.append(node.id)
+            return
+        primary = node.primary_name
+        for key, device in node.network_devices.items():
+            addresses: tuple[Address, ...] = tuple(each for each in (device.ipaddr, device.ipaddr6) if each is not None)
+            if not addresses:
+                continue
+            self._note_network(device)
+            own = f"{name}-{key.lower()}"
+            names = [own, f"{name}-{device.device.lower()}"] if device.device else [own]
+            if key == primary:
+                names.insert(0, name)
+            self._put([each for each in names if _fits(each + self._suffix)], addresses)
+        if node.ipmi.ipaddr is not None:
+            self._put([f"{name}-ipmi"], (node.ipmi.ipaddr,))
+
+    def _put(self, names: list[str], addresses: tuple[Address, ...]) -> None:
+        """The first who has a name keeps it, as the first line of /etc/hosts does."""
+        for name in names:
+            self._hosts.setdefault(name, addresses)
+        for address in addresses if names else ():
+            self._pointers.setdefault(address, names[0])
+
+    def _note_network(self, device: NetDev) -> None:
+        if device.ipaddr6 is not None and device.prefixlen6.isascii() and device.prefixlen6.isdigit():
+            length = int(device.prefixlen6)
+            if 16 <= length <= 128:
+                self._networks6.add(IPv6Network((device.ipaddr6, length), strict=False))
+
+    def _data(self, name: str, kind: int, records: list[Record]) -> Answer:
+        matching = tuple(record for record in records if kind in (record.type, Type.ANY))
+        return Answer(answers=matching) if matching else self._negative(name, Rcode.NOERROR)
+
+    def _apex(self, name: str, kind: int) -> Answer:
+        return self._data(
+            name, kind, [self._soa(name), Record(name=name, type=Type.NS, value=self._qualified(self.domain.server))]
+        )
+
+    def _negative(self, name: str, rcode: Rcode) -> Answer:
+        """RFC 2308: the zone's SOA says how long to remember it; a name outside our domain has no zone."""
+        inside = self._suffix and f".{name}".endswith(self._suffix)
+        return Answer(rcode=rcode, authority=(self._soa(self.domain.name),) if inside else ())
+
+    def _soa(self, zone: str) -> Record:
+        server = self._qualified(self.domain.server)
+        value = Soa(mname=server, rname=f"hostmaster.{server}", serial=self.domain.serial)
+        return Record(name=zone, type=Type.SOA, value=value, ttl=NEGATIVE_TTL)
+
+    def _qualified(self, name: str) -> str:
+        return f"{name.lower()}{self._suffix}"
+
+    def _lookup_reverse(self, name: str, kind: int) -> Answer | None:
+        found = _parse_reverse(name)
+        if found is None:
+            return None
+        value, bits, version = found
+        full = bits == (32 if version == 4 else 128)
+        pointer = None
+        if full:
+            address: Address = IPv4Address(value) if version == 4 else IPv6Address(value)
+            pointer = self._pointers.get(address)
+            if pointer is not None and kind in (Type.PTR, Type.ANY):
+                return Answer(answers=(Record(name=name, type=Type.PTR, value=self._qualified(pointer)),))
+        apex = self._reverse_apex(value, bits, version)
+        if apex is None:
+            return None if pointer is None else Answer()
+        if apex == name:
+            soa, server = self._soa(apex), self._qualified(self.domain.server)
+            records = (soa, Record(name=apex, type=Type.NS, value=server))
+            matching = tuple(record for record in records if kind in (record.type, Type.ANY))
+            return Answer(answers=matching) if matching else Answer(authority=(soa,))
+        prefix = value >> ((32 if version == 4 else 128) - bits)
+        exists = pointer is not None if full else (version, bits, prefix) in self._prefixes
+        return Answer(rcode=Rcode.NOERROR if exists else Rcode.NXDOMAIN, authority=(self._soa(apex),))
+
+    def _reverse_apex(self, value: int, bits: int, version: int) -> str | None:
+        """The name of the reverse zone that holds this prefix, when it is of a network of ours."""
+        networks: Iterable[IPv4Network | IPv6Network] = (self.domain.network,) if version == 4 else self._networks6
+        total, step = (32, 8) if version == 4 else (128, 4)
+        for network in networks:
+            length = network.prefixlen
+            if bits >= length and value >> (total - length) == int(network.network_address) >> (total - length):
+                # A network inside one octet is told by its whole addresses, and its zone has the name of all 256.
+                cut = min(-(-length // step) * step, total - step)
+                return _reverse_name(value >> (total - cut), cut, version) if bits >= cut else None
+        return None
+
+
+def _type(address: Address) -> Type:
+    return Type.A if isinstance(address, IPv4Address) else Type.AAAA
+
+
+def _fits(name: str) -> bool:
+    """Whether this can be a host's name (RFC 1123 §2.1, and underscores)."""
+    if len(name) > MAX_NAME:
+        return False
+    return all(0 < len(label) <= MAX_LABEL and _ALPHABET.issuperset(label) for label in name.split("."))
+
+
+def _ancestors(names: Iterable[str]) -> Iterator[str]:
+    """Names that exist only because others lie below them (RFC 8020)."""
+    for name in names:
+        rest = name
+        while "." in rest:
+            rest = rest.partition(".")[2]
+            yield rest
+
+
+def _prefixes(addresses: Mapping[Address, str]) -> Iterator[tuple[int, int, int]]:
+    """(version, bits, prefix) of each reverse name above an address."""
+    for address in addresses:
+        total, step = (32, 8) if address.version == 4 else (128, 4)
+        value = int(address)
+        for bits in range(step, total, step):
+            yield address.version, bits, value >> (total - bits)
+
+
+def _parse_reverse(name: str) -> tuple[int, int, int] | None:
+    """(address with zeros below, bits, version) of a name below in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5)."""
+    if name.endswith(_IN_ADDR):
+        labels, step, base, total, version = name[: -len(_IN_ADDR)].split("."), 8, 10, 32, 4
+    elif name.endswith(_IP6):
+        labels, step, base, total, version = name[: -len(_IP6)].split("."), 4, 16, 128, 6
+    else:
+        return None
+    if len(labels) > total // step:
+        return None
+    value = 0
+    for label in reversed(labels):
+        number = _digits(label, base)
+        if number is None or number >= 1 << step:
+            return None
+        value = value << step | number
+    bits = len(labels) * step
+    return value << (total - bits), bits, version
+
+
+def _digits(label: str, base: int) -> int | None:
+    """The number of a label in its one proper spelling."""
+    known = "0123456789abcdef"[:base]
+    if not label or len(label) > 3 or any(char not in known for char in label) or (label[0] == "0" and len(label) > 1):
+        return None
+    return int(label, base)
+
+
+def _reverse_name(prefix: int, bits: int, version: int) -> str:
+    step = 8 if version == 4 else 4
+    parts = [prefix >> shift & ((1 << step) - 1) for shift in range(0, bits, step)]
+    return ".".join(str(part) if version == 4 else f"{part:x}" for part in parts) + (_IN_ADDR if version == 4 else _IP6)

@@ -1,0 +1,58 @@
+"""Gives up, for good, every capability that the server does not need (capabilities(7)).
+
+It happens before any thread exists, since Linux keeps capabilities per thread; binding the ports comes after it, because a
+port is bound anew whenever its interface comes back.
+"""
+
+import ctypes
+import resource
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+NEEDED: Mapping[str, tuple[int, str]] = {
+    "CAP_CHOWN": (0, "a nodes.conf that is written anew keeps its group"),
+    "CAP_DAC_READ_SEARCH": (2, "files of overlays may belong to others, and be theirs alone"),
+    "CAP_NET_BIND_SERVICE": (10, "ports 53, 67 and 69, also when an interface comes back"),
+    "CAP_NET_RAW": (13, "replies to machines without an address, ARP, router advertisements, and one interface only"),
+}
+"""Name → number (linux/capability.h) and what it is for."""
+
+MAX_FILES = 65536
+_CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 23, 24, 38
+_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
+_VERSION_3 = 0x20080522
+
+
+def limit() -> bool:
+    """Keep the capabilities of NEEDED that this process has, and no other; False where the kernel refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    keep = sum(1 << number for number, _ in NEEDED.values())
+    # Dropping from the bounding set takes CAP_SETPCAP, so it comes first.
+    refused = libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    refused |= libc.prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for number in range(64):
+        if keep >> number & 1 or libc.prctl(_CAPBSET_READ, number, 0, 0, 0) != 1:
+            continue
+        refused |= libc.prctl(_CAPBSET_DROP, number, 0, 0, 0)
+    held = keep & permitted()
+    words = [(held >> shift & 0xFFFFFFFF, held >> shift & 0xFFFFFFFF, 0) for shift in (0, 32)]
+    header = struct.pack("@Ii", _VERSION_3, 0)
+    refused |= libc.capset(header, struct.pack("@6I", *words[0], *words[1]))
+    return bool(refused == 0)
+
+
+def permitted() -> int:
+    """The mask of capabilities that this thread may use."""
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
+        if line.startswith("CapPrm:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def raise_file_limit() -> None:
+    """Thousands of idle connections must not use up the descriptors of the others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
