@@ -3,6 +3,7 @@
 Each node has the names that /etc/hosts of the `hosts` overlay gives it, and NODE-ipmi: alone, and in the cluster's domain.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,8 +15,8 @@ TTL = 60
 """Seconds for which a client may keep an address; a changed nodes.conf is seen everywhere after that time."""
 NEGATIVE_TTL = 10
 """The same for "no such name": whoever adds a node and tries its name at once should not wait a minute."""
-MAX_LABEL, MAX_NAME = 63, 253
-_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+MAX_NAME = 253
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _LOCALHOST: tuple["Address", ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _IN_ADDR, _IP6 = ".in-addr.arpa", ".ip6.arpa"
 
@@ -235,9 +236,7 @@ def _type(address: Address) -> Type:
 
 def _fits(name: str) -> bool:
     """Whether this can be a host's name (RFC 1123 §2.1, and underscores)."""
-    if len(name) > MAX_NAME:
-        return False
-    return all(0 < len(label) <= MAX_LABEL and _ALPHABET.issuperset(label) for label in name.split("."))
+    return len(name) <= MAX_NAME and _HOST.fullmatch(name) is not None
 
 
 def _ancestors(names: Iterable[str]) -> Iterator[str]:

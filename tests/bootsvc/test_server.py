@@ -1,70 +1,17 @@
 """`wwctl server` as a process in a network namespace: what it serves, what it notices by itself, how it ends."""
 
 import json
-import re
+import os
 import signal
+import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from appliance import NODES, WWCTL, Server
 
 pytestmark = pytest.mark.root
-
-WWCTL = Path(sys.executable).with_name("wwctl")
-CONF = """\
-ipaddr: 10.77.0.1/24
-dhcp:
-  range start: 10.77.0.100
-  range end: 10.77.0.110
-paths:
-  sysconfdir: {root}/etc
-  localstatedir: {root}/lib
-  cachedir: {root}/cache
-"""
-NODES = """\
-nodes:
-  n1:
-    image name: none
-    network devices:
-      default:
-        hwaddr: 52:54:00:00:00:01
-        ipaddr: 10.77.0.11
-"""
-
-
-class Server:
-    """The running process; its log is read line by line."""
-
-    def __init__(self, network: Any, root: Path) -> None:
-        self._network = network
-        self.nodes_conf = root / "etc/warewulf/nodes.conf"
-        self.nodes_conf.parent.mkdir(parents=True)
-        self.nodes_conf.write_text(NODES)
-        (root / "warewulf.conf").write_text(CONF.format(root=root))
-        self._command = [str(WWCTL), "--warewulfconf", str(root / "warewulf.conf"), "server"]
-        self.process = self.start()
-        self.log = ""
-
-    def start(self) -> "subprocess.Popen[str]":
-        process: subprocess.Popen[str] = self._network.popen(self._network.server, *self._command)
-        return process
-
-    def wait_log(self, pattern: str) -> None:
-        """Read the log up to a line that matches; the test's own time limit ends a wait in vain."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.log += line
-            if re.search(pattern, line):
-                return
-        pytest.fail(f"{pattern!r} is not in the log: {self.log}")
-
-    def get(self, path: str) -> str:
-        """Fetched from the other end of the wire."""
-        url = f"http://10.77.0.1:9873{path}"
-        answer: str = self._network.on(self._network.client, "curl", "--silent", "--max-time", "10", url)
-        return answer
 
 
 @pytest.fixture
@@ -159,11 +106,11 @@ def test_it_ends_cleanly(server: Server, number: signal.Signals) -> None:
     assert out.splitlines()[-1].endswith("stopping")
 
 
-def test_a_second_copy_is_told_what_is_taken(server: Server) -> None:
+def test_a_second_copy_is_told_which_process_is_the_first(server: Server) -> None:
     second = server.start()
     out, _ = second.communicate(timeout=20)
     assert second.returncode == 1
-    assert re.search(r"^wwctl: .*port.* 67 .*", out, re.MULTILINE), out
+    assert out.startswith(f"wwctl: `wwctl server` runs already, as process {server.process.pid}\n(")
     assert "Traceback" not in out
     assert json.loads(server.get("/status"))["nodes"], "the first goes on"
 
@@ -181,3 +128,111 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     assert "this machine is now node n2" in server.get("/discover/52-54-00-00-00-02")
     assert "52:54:00:00:00:02" in server.nodes_conf.read_text()
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
+
+
+def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:
+    holder = boot_network.popen(boot_network.server, "busybox", "udhcpd", "-f", str(_udhcpd_conf(tmp_path)))
+    _until_bound(boot_network, 67)
+    server = Server(boot_network, tmp_path)
+    out, _ = server.process.communicate(timeout=20)
+    assert server.process.returncode == 1
+    assert f"wwctl: UDP port 67 is taken by busybox (process {holder.pid})\n(stop that program;" in out
+
+
+def _udhcpd_conf(folder: Path) -> Path:
+    leases, conf = folder / "udhcpd.leases", folder / "udhcpd.conf"
+    leases.touch()
+    conf.write_text(f"interface boot0\nstart 10.77.0.200\nend 10.77.0.201\nlease_file {leases}\npidfile {folder}/udhcpd.pid\n")
+    return conf
+
+
+def _until_bound(network: Any, port: int) -> None:
+    while f":{port} " not in network.on(network.server, "ss", "-Hlun"):
+        pass
+
+
+def test_names_are_not_served_where_another_program_does(boot_network: Any, tmp_path: Path) -> None:
+    command = (
+        "dnsmasq",
+        "-k",
+        "-C",
+        "/dev/null",
+        "--user=root",
+        "--no-resolv",
+        "--listen-address=10.77.0.1",
+        "--bind-interfaces",
+    )
+    holder = boot_network.popen(boot_network.server, *command)
+    _until_bound(boot_network, 53)
+    server = Server(boot_network, tmp_path)
+    server.wait_log(rf"dns is off: cannot listen on port 53 of 10.77.0.1, which dnsmasq \(process {holder.pid}\) holds")
+    server.wait_log("INFO ready")
+    assert "10.77.0.11" in (boot_network.udhcpc() or {})["ip"]
+    assert "dns" not in (boot_network.udhcpc() or {}), "nodes are not sent to a name server of somebody else"
+
+
+def test_nodes_stay_when_their_file_goes_or_is_no_file(server: Server) -> None:
+    server.nodes_conf.unlink()
+    server.wait_log("ERROR nodes.conf is gone, the nodes stay as they were")
+    os.mkfifo(server.nodes_conf)
+    server.wait_log("the nodes stay as they were: .* is no ordinary file")
+    server.nodes_conf.unlink()
+    server.nodes_conf.symlink_to("/dev/zero")
+    server.wait_log("the nodes stay as they were: .* is larger than")
+    assert "no image" in server.get("/ipxe/52-54-00-00-00-01")
+    assert server.short("n1") == ["10.77.0.11"]
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_log("warewulf.conf loaded")
+    server.wait_log("is larger than")
+    assert server.log.count("is gone") == 1, "said once"
+
+
+def test_it_keeps_only_what_it_needs(server: Server) -> None:
+    """In every thread: Linux keeps capabilities per thread."""
+    kept = "000000000000240" + "5"  # CHOWN, DAC_READ_SEARCH, NET_BIND_SERVICE, NET_RAW
+    server.short("n1")
+    tasks = list(Path(f"/proc/{server.process.pid}/task").iterdir())
+    assert len(tasks) > 1
+    for task in tasks:
+        status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
+        assert [status[name] for name in ("CapPrm", "CapEff", "CapBnd")] == [kept] * 3
+        assert [status[name] for name in ("CapInh", "CapAmb")] == ["0" * 16] * 2
+        assert status["NoNewPrivs"] == "1"
+
+
+def test_systemd_is_told_how_it_is(boot_network: Any, tmp_path: Path) -> None:
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(str(tmp_path / "notify"))
+    told.settimeout(20)
+
+    def hear(word: str) -> str:
+        while not (text := told.recv(4096).decode()).startswith(word):
+            pass
+        return text
+
+    server = Server(boot_network, tmp_path, prefix=("env", f"NOTIFY_SOCKET={tmp_path}/notify", "WATCHDOG_USEC=600000"))
+    assert hear("READY=1") == "READY=1\nSTATUS=1 nodes, on boot0 (10.77.0.1)"
+    for _ in range(3):
+        hear("WATCHDOG=1")
+    server.process.send_signal(signal.SIGHUP)
+    assert "MONOTONIC_USEC=" in hear("RELOADING=1")
+    hear("READY=1")
+    server.process.send_signal(signal.SIGTERM)
+    hear("STOPPING=1")
+
+
+def test_a_stranger_is_told_to_become_root(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    conf = tmp_path / "warewulf.conf"
+    conf.write_text(f"ipaddr: 127.0.0.1\npaths: {{localstatedir: {folder}, sysconfdir: {tmp_path}}}\n")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:3]:
+        if str(parent) != "/":
+            parent.chmod(parent.stat().st_mode | 0o055)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(WWCTL), "--warewulfconf", str(conf), "server"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert run.returncode == 1
+    assert "cannot use the state database" in run.stderr
+    assert "use sudo" in run.stderr
+    assert "aside" not in run.stderr
