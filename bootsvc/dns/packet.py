@@ -235,7 +235,7 @@ class _Walk:
         """RFC 1035 §3.2.1, RFC 2308 §5: an answer lives as long as its shortest record, a denial as its SOA says."""
         if denied and not self._negative:
             return 0
-        return min([*self._positive, *self._negative])
+        return min([*self._positive, *self._negative], default=0)
 
 
 def _addresses(records: Sequence[Record]) -> Body:

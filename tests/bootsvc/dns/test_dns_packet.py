@@ -88,6 +88,12 @@ def test_a_denial_lives_as_its_soa_says() -> None:
     assert parse_response(bytes(DNS(qr=1, rcode=2, qd=DNSQR(qname="no.example.com"), ns=[soa]))).body.seconds == 0
 
 
+def test_a_cut_answer_is_worth_nothing() -> None:
+    record = DNSRR(rrname="x.example.com", type="A", ttl=300, rdata="192.0.2.1")
+    response = parse_response(bytes(DNS(qr=1, tc=1, qd=DNSQR(qname="x.example.com"), an=[record])))
+    assert (response.truncated, response.body.counts, response.body.data, response.body.seconds) == (True, (0, 0, 0), b"", 0)
+
+
 def test_an_opt_that_is_not_last_takes_the_additional_records_with_it() -> None:
     record = DNSRR(rrname="a.example.com", type="A", ttl=5, rdata="192.0.2.1")
     data = bytes(DNS(qr=1, qd=DNSQR(qname="a.example.com"), an=[record], ar=[DNSRROPT(rclass=1232), record]))

@@ -26,12 +26,13 @@ nodes:
     network devices:
       default: {ipaddr: 10.77.0.12}
 """
+# dnsmasq's --expand-hosts leaves names with a dot alone, so that one is written out.
 HOSTS = """\
 10.77.0.11 n1 n1-default n1-eth0
 fd00::11 n1 n1-default n1-eth0
 10.79.0.11 n1-ib
 10.78.0.11 n1-ipmi
-10.77.0.12 n2.rack n2.rack-default
+10.77.0.12 n2.rack.cluster n2.rack-default.cluster
 """
 
 
@@ -182,7 +183,10 @@ def test_an_upstream_that_is_silent_fails_once_for_all_who_wait(server: Server) 
     network = server._network
     # Somebody who takes everything and says nothing.
     network.on(network.client, "ip", "address", "add", "192.168.77.9/24", "dev", "other0")
-    sink = "import socket,time; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('192.168.77.9',53)); print('up',flush=True); time.sleep(60)"
+    sink = (
+        "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
+        "s.bind(('192.168.77.9',53)); print('up',flush=True); time.sleep(60)"
+    )
     assert network.popen(network.client, "python3", "-c", sink).stdout.readline() == "up\n"
     waiting = [
         network.popen(network.client, "dig", "+timeout=10", "+tries=1", "@10.77.0.1", "slow.example.com") for _ in range(5)
@@ -215,8 +219,8 @@ def test_it_says_what_dnsmasq_says(server: Server, boot_network: Any, tmp_path: 
     ask = ["dig", "+noall", "+comments", "+answer", "+nottlid", "+noedns", "-f", str(lines)]
     ours = server.on_client(*ask[:1], "@10.77.0.1", *ask[1:])
     theirs = server.on_client(*ask[:1], "@127.0.0.1", "-p", "5353", *ask[1:])
-    assert _meaning(ours) == _meaning(theirs)
     assert len(_meaning(ours)) == len(asked)
+    assert _meaning(ours) == _meaning(theirs)
 
 
 def _meaning(output: str) -> list[tuple[str, list[str]]]:
@@ -317,26 +321,26 @@ def test_idle_and_greedy_connections_keep_nobody_waiting(server: Server) -> None
     assert other.split() == ["10.77.0.11"], "one client cannot take all connections"
 
 
-def test_it_asks_from_random_ports_with_random_ids(server: Server, tmp_path: Path) -> None:
+def test_it_asks_from_random_ports_with_random_ids(server: Server) -> None:
     """What an attacker would have to guess to slip in an answer."""
-    capture = tmp_path / "capture"
     network = server._network
-    command = ["tcpdump", "-i", "other0", "-nn", "-l", "--immediate-mode", "udp and dst port 53"]
-    sniffer = network.popen(network.client, "sh", "-c", f"exec {' '.join(command[:-1])} '{command[-1]}' 2>&1 | tee {capture}")
+    command = ["tcpdump", "-i", "other0", "-nnl", "--immediate-mode", "-c", "12", "udp and dst port 53"]
+    sniffer = network.popen(network.client, *command)
     for line in sniffer.stdout:
         if "listening on" in line:
             break
     for number in range(12):
         server.dig(f"r{number}.example.com")
-    seen = [line for line in capture.read_text().splitlines() if " > 192.168.77.2.53: " in line]
+    output, _ = sniffer.communicate(timeout=20)
+    seen = [line for line in output.splitlines() if " > 192.168.77.2.53: " in line]
     ports = {line.split(" > ")[0].rpartition(".")[2] for line in seen}
     identifiers = {line.split("53: ")[1].split("+")[0] for line in seen}
     assert len(ports) > 8
     assert len(identifiers) > 8
 
 
-def test_answers_survive_a_restart_of_the_interface_name(server: Server) -> None:
-    """No socket of ours is bound to all addresses: another server may have 127.0.0.53 or a bridge of its own."""
+def test_no_socket_takes_all_addresses(server: Server) -> None:
+    """Another server may have 127.0.0.53, or a bridge of its own."""
     network = server._network
     bound = network.on(network.server, "ss", "-Hlunt")
     assert {line.split()[4] for line in bound.splitlines() if line.split()[4].endswith(":53")} == {
@@ -346,13 +350,16 @@ def test_answers_survive_a_restart_of_the_interface_name(server: Server) -> None
 
 
 def test_a_flood_of_different_names_is_bounded(server: Server) -> None:
-    """1 000 questions at once for a server that needs time: some are dropped, none is answered wrongly, nodes are served."""
+    """3 000 questions at once for a server that needs time: some are dropped, none is answered wrongly, nodes are served."""
     flood = (
         "import socket,struct\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
         "for i in range(3000):\n"
         " n=b'f%06d'%i\n"
-        " s.sendto(struct.pack('!HHHHHH',i,256,1,0,0,0)+bytes([len(n)])+n+b'\\7example\\3com\\0\\0\\1\\0\\1',('10.77.0.1',53))\n"
+        " head=struct.pack('!HHHHHH',i,256,1,0,0,0)+bytes([len(n)])\n"
+        " s.sendto(head+n+b'\\7example\\3com\\0\\0\\1\\0\\1',('10.77.0.1',53))\n"
     )
     server.on_client("python3", "-c", flood)
-    assert server.short("n1.cluster") == ["10.77.0.11"]
-    assert server.short("www.example.com") == ["192.0.2.1"]
+    # What does not fit into the socket's buffer is lost, so a client may have to ask again.
+    for name, address in (("n1.cluster", "10.77.0.11"), ("www.example.com", "192.0.2.1")):
+        assert server.short("+tries=5", name) == [address]
+    assert server.counters()["dns"]["upstream failed"] == 0
