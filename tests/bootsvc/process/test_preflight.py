@@ -1,0 +1,150 @@
+"""`wwctl server --check`: each thing that can be in the way, named; and nothing is changed."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from appliance import CONF, NODES, WWCTL
+
+pytestmark = pytest.mark.root
+
+
+class Site:
+    def __init__(self, network: Any, root: Path) -> None:
+        self.network = network
+        self.root = root
+        self.conf = root / "warewulf.conf"
+        self.conf.write_text(CONF.format(root=root))
+        self.nodes_conf = root / "etc/warewulf/nodes.conf"
+        self.nodes_conf.parent.mkdir(parents=True)
+        self.nodes_conf.write_text("nodes: {}\n")
+
+    def check(self, *flags: str) -> "subprocess.CompletedProcess[str]":
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.network.server,
+            str(WWCTL),
+            "--warewulfconf",
+            str(self.conf),
+            "server",
+            "--check",
+        ]
+        return subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60)
+
+    def findings(self, *, fails: bool = True) -> dict[str, str]:
+        """What is not ok, by what it is about; a later one is appended."""
+        run = self.check("--json")
+        assert run.returncode == (1 if fails else 0), run.stdout + run.stderr
+        found: dict[str, str] = {}
+        for each in json.loads(run.stdout):
+            if each["state"] != "ok":
+                found[each["what"]] = found.get(each["what"], "") + f"{each['state']}: {each['finding']} ({each['hint']})\n"
+        return found
+
+    def start(self, *command: str, port: int) -> Any:
+        process = self.network.popen(self.network.server, *command)
+        while f":{port} " not in self.network.on(self.network.server, "ss", "-Hluntp"):
+            pass
+        return process
+
+
+@pytest.fixture
+def site(boot_network: Any, tmp_path: Path) -> Site:
+    return Site(boot_network, tmp_path)
+
+
+def test_all_is_well(site: Site) -> None:
+    before = sorted(site.root.rglob("*"))
+    run = site.check()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.startswith("WHAT       STATE  FINDING\n")
+    for text in ("boot0 with 10.77.0.1, network 10.77.0.0/24", "machines that are no node get 10.77.0.100 to 10.77.0.110"):
+        assert text in run.stdout
+    assert site.findings(fails=False) == {}
+    assert sorted(site.root.rglob("*")) == before
+
+
+def test_ports_that_others_have(site: Site) -> None:
+    dns = site.start(
+        *("dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--no-resolv", "--listen-address=10.77.0.1", "--bind-interfaces"),
+        port=53,
+    )
+    http = site.start("python3", "-m", "http.server", "9873", port=9873)
+    found = site.findings()
+    assert f"warning: UDP port 53 is taken by dnsmasq (process {dns.pid}), so names are not served" in found["dns"]
+    assert f"error: TCP port 9873 is taken by python3 (process {http.pid})" in found["http"]
+    assert set(found) == {"dns", "http"}
+
+
+def test_a_server_on_another_address_is_not_in_the_way(site: Site) -> None:
+    site.start(
+        *(
+            "dnsmasq",
+            "-k",
+            "-C",
+            "/dev/null",
+            "--user=root",
+            "--no-resolv",
+            "--listen-address=192.168.77.1",
+            "--bind-interfaces",
+        ),
+        port=53,
+    )
+    assert site.findings(fails=False) == {}
+
+
+def test_no_interface(site: Site) -> None:
+    site.conf.write_text(site.conf.read_text().replace("10.77.0.1", "10.66.0.1"))
+    found = site.findings()
+    assert "error: no network interface carries 10.66.0.1" in found["interface"]
+    assert "this machine has 10.77.0.1 on boot0, 192.168.77.1 on other0" in found["interface"]
+
+
+def test_a_netmask_that_is_not_the_interfaces(site: Site) -> None:
+    site.conf.write_text(site.conf.read_text().replace("10.77.0.1/24", "10.77.0.1/16"))
+    assert "boot0 has 10.77.0.0/24, but the settings say 10.77.0.0/16" in site.findings(fails=False)["interface"]
+
+
+def test_another_dhcp_server_is_found(site: Site) -> None:
+    leases = site.root / "leases"
+    leases.touch()
+    site.network.on(site.network.client, "ip", "address", "add", "10.77.0.66/24", "dev", "boot0")
+    site.network.popen(
+        *(site.network.client, "dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--port=0", "--interface=boot0"),
+        *("--dhcp-range=10.77.0.200,10.77.0.210", f"--dhcp-leasefile={leases}", "--no-ping"),
+    )
+    while ":67 " not in site.network.on(site.network.client, "ss", "-Hlun"):
+        pass
+    assert "error: another DHCP server answers on boot0: 10.77.0.66" in site.findings()["dhcp"]
+
+
+def test_a_firewall_that_drops(site: Site) -> None:
+    base = "{ type filter hook input priority 0; policy drop; }"
+    rules = f"add table inet f; add chain inet f in {base}; add rule inet f in tcp dport 9873 accept"
+    site.network.on(site.network.server, "nft", rules)
+    found = site.findings()["firewall"]
+    assert found.count("error: ") == 4
+    assert "what comes to UDP port 67 on boot0 is dropped by chain inet f in (let dhcp in from boot0)" in found
+
+
+def test_images_loaders_and_nodes(site: Site) -> None:
+    site.nodes_conf.write_text(NODES + "  n2: {}\n  n3: {colour: red}\n")
+    site.conf.write_text(site.conf.read_text() + f"  ipxesource: {site.root}/none\n")
+    found = site.findings()
+    assert "error: there is no image none, which node n1 would boot" in found["images"]
+    assert "warning: 2 nodes (n2, n3) without an image" in found["images"]
+    assert "unknown key 'colour'" in found["nodes"]
+    assert f"{site.root}/none/undionly.kpxe is missing: BIOS machines cannot boot" in found["loaders"]
+    site.nodes_conf.write_text("nodes: [broken\n")
+    assert "nodes.conf" in site.findings()["nodes"]
+
+
+def test_an_image_that_is_not_built(site: Site) -> None:
+    rootfs = site.root / "lib/warewulf/chroots/none/rootfs/etc"
+    rootfs.mkdir(parents=True)
+    site.nodes_conf.write_text(NODES)
+    assert "error: image none is not built, which node n1 would boot (`wwctl image build none`)" in site.findings()["images"]

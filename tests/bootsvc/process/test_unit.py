@@ -1,0 +1,31 @@
+"""The unit file: what systemd itself says of it."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from bootsvc.config import Config, Paths
+from bootsvc.process.unit import render
+
+
+def test_systemd_understands_the_unit(tmp_path: Path, require_tool: Any) -> None:
+    require_tool("systemd-analyze", package="systemd")
+    wwctl = tmp_path / "a folder" / "wwctl"
+    wwctl.parent.mkdir()
+    wwctl.write_text("#!/bin/sh\n")
+    wwctl.chmod(0o755)
+    unit = tmp_path / "bootsvc.service"
+    unit.write_text(render(Config(source=Path("/etc/other 50%.conf")), wwctl))
+    run = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60)
+    assert "bootsvc.service" not in run.stderr, run.stderr
+    assert f'ExecStart="{wwctl}" --warewulfconf "/etc/other 50%%.conf" server\n' in unit.read_text()
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=35", str(unit)]
+    rated = subprocess.run(security, capture_output=True, text=True, timeout=60)
+    assert rated.returncode == 0, rated.stdout[-300:]
+
+
+def test_only_the_folders_of_the_settings_can_be_written() -> None:
+    paths = Paths(localstatedir=Path("/srv"), provision=Path("/fast disk/provision"))
+    text = render(Config(paths=paths), Path("/usr/bin/wwctl"))
+    (line,) = [line for line in text.splitlines() if line.startswith("ReadWritePaths=")]
+    assert line == ('ReadWritePaths=-/srv/warewulf/bootsvc -/etc/warewulf -"/fast disk/provision" -/var/cache/warewulf')
