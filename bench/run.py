@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "vm-lab"))
 
 import dhcp
+import dns
 import full_build
 import import_registry
 import is_current
@@ -41,6 +42,7 @@ SUBJECTS: Mapping[str, Callable[[Context], Subject]] = {
     "dhcp": dhcp.measure,
     "serve_http": serve_http.measure,
     "serve_tftp": serve_tftp.measure,
+    "dns": dns.measure,
 }
 ROUNDS, WARMUPS = 5, 1
 

@@ -40,7 +40,7 @@ NOUNS = {
     "configure": Noun("bootsvc.cli.configure.noun", "configure", "Configure this server: hosts file, NFS, ssh keys, TLS."),
     "ssh": Noun("bootsvc.cli.ssh", "ssh", "Run a command on nodes."),
     "clean": Noun("bootsvc.cli.clean", "clean", "Remove downloads, and what was built for nodes that are gone."),
-    "server": Noun("bootsvc.cli.server", "server", "Serve DHCP, TFTP and HTTP to the nodes."),
+    "server": Noun("bootsvc.cli.server", "server", "Serve DHCP, TFTP, HTTP and DNS to the nodes."),
     "upgrade": Noun("bootsvc.cli.upgrade", "upgrade", "Bring configuration of older Warewulfs up to 4.7."),
     "completion": Noun("bootsvc.cli.completion", "completion", "Print the completion script of a shell."),
     "genconfig": Noun("bootsvc.cli.genconfig", "genconfig", "Print or write documents and configuration.", hidden=True),

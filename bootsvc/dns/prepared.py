@@ -30,11 +30,11 @@ class Prepared:
         found = self._ready.get(data[12:end].lower() + data[end:tail])
         if found is None:
             return None
-        counts = data[4:12]
         # Byte 2: no response, opcode QUERY, RD or not. Byte 3: of its bits only CD would matter.
         recursion = data[2]
         if recursion > 1 or data[3] & CD:
             return None
+        counts = data[4:12]
         if counts == _PLAIN:
             if len(data) != tail:
                 return None

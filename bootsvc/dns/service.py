@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 PORT = 53
 MAX_PER_WAKEUP = 64
 """Datagrams read before the loop's other work gets its turn."""
+MAX_QUERY = 1232
+"""Bytes of a datagram that are read; a query needs less than 300, and padding may follow (RFC 7830)."""
 RECEIVE_BUFFER = 1 << 20
 RETRY_SECONDS = 30.0
 """How often a port that another program holds is tried again."""
@@ -212,28 +214,36 @@ class DnsService:
         return False
 
     def _drain(self, sock: socket.socket) -> None:
-        counters, clients, receive, prepared = self.counters, self._clients, sock.recvfrom, self._prepared.reply
-        for _ in range(MAX_PER_WAKEUP):
-            try:
-                data, source = receive(4096)
-            except BlockingIOError:
-                return
-            except OSError as exc:
-                log.debug("dns receiving: %s", exc.strerror)
-                continue
-            counters.received += 1
-            if not (clients.get(source[0]) or self._is_client(source[0])):
-                counters.elsewhere += 1
-                continue
-            ready = prepared(data)
-            if ready is not None:
-                counters.prepared += 1
-                _send(sock, source, ready)
-                continue
-            try:
-                self._receive(data, source[0], partial(_send, sock, source), datagram=True)
-            except Exception:
-                log.exception("a DNS datagram of %s", source[0])
+        """Everything that has arrived. What happens to each datagram is kept short: a cluster asks for names all the time."""
+        clients, receive, reply, send = self._clients, sock.recvfrom, self._prepared.reply, sock.sendto
+        received = ready = 0
+        try:
+            for _ in range(MAX_PER_WAKEUP):
+                data, source = receive(MAX_QUERY)
+                received += 1
+                if not (clients.get(source[0]) or self._is_client(source[0])):
+                    self.counters.elsewhere += 1
+                    continue
+                prepared = reply(data)
+                if prepared is None:
+                    self._receive_datagram(sock, data, source)
+                    continue
+                ready += 1
+                send(prepared, source)
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            # A datagram that the kernel refuses is lost, as any may be; the next one is read when the loop comes back.
+            log.debug("dns: %s", exc.strerror)
+        finally:
+            self.counters.received += received
+            self.counters.prepared += ready
+
+    def _receive_datagram(self, sock: socket.socket, data: bytes, source: tuple[str, int]) -> None:
+        try:
+            self._receive(data, source[0], partial(_send, sock, source), datagram=True)
+        except Exception:
+            log.exception("a DNS datagram of %s", source[0])
 
     def _receive(self, data: bytes, client: str, send: Send, *, datagram: bool = False) -> None:
         """One message of a client that is served; the answer goes to `send`, now or later, or never."""
