@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _NFT_SECONDS = 20
+_SWITCH_SECONDS = 0.0005
+"""A thread that merges nodes gives Python's lock away that often: an answer takes it some four times, and the default is 5 ms."""
 
 
 @click.command(cls=Verb)
@@ -52,6 +54,7 @@ def _serve(invocation: Invocation) -> int:
     config = invocation.config()
     # Before capabilities go: they are what it takes to look into other processes.
     holders = find_holders(ports_of(config))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     privileges.raise_file_limit()
     if not privileges.limit():
         log.info("no capability could be given up: the kernel keeps them for this process")
