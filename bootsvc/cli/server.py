@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _NFT_SECONDS = 20
 _SWITCH_SECONDS = 0.0005
-"""So often does a thread that merges nodes give Python's lock away; an answer takes it some four times, each after 5 ms else."""
+"""So often does a thread that merges nodes give Python's lock away; an answer takes it four times, each after 5 ms else."""
 
 
 @click.command(cls=Verb)
