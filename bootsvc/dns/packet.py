@@ -6,6 +6,7 @@ Answers of upstream servers are passed on as they came, so that record types whi
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import dnslib
@@ -139,6 +140,8 @@ def body_of(answer: Answer, question: bytes) -> Body:
     """Our own records as the body of a response to this question; the names in it point back into the question."""
     if answer.answers and not answer.authority and all(each.type in (Type.A, Type.AAAA) for each in answer.answers):
         return _addresses(answer.answers)
+    if not answer.answers and len(answer.authority) <= 1:
+        return _denial(answer, question)
     # Packed behind the question as it was asked: compression then refers to the client's own spelling.
     kind, klass = struct.unpack("!HH", question[-4:])
     try:
@@ -246,6 +249,30 @@ def _addresses(records: Sequence[Record]) -> Body:
         packed = record.value.packed
         parts.append(_POINTED.pack(_FIRST_NAME, record.type, IN, record.ttl, len(packed)) + packed)
     return Body(rcode=Rcode.NOERROR, counts=(len(parts), 0, 0), data=b"".join(parts), flags=AA)
+
+
+def _denial(answer: Answer, question: bytes) -> Body:
+    """No such name or no such data, with the zone's SOA; also made here, since anybody may ask for thousands of such names."""
+    if not answer.authority:
+        return Body(rcode=answer.rcode, counts=(0, 0, 0), data=b"", flags=AA)
+    (record,) = answer.authority
+    assert isinstance(record.value, Soa)
+    # The zone's name is the end of the question's: as many bytes as characters, and two more for a length and the root.
+    zone_at = HEADER.size + len(question) - 4 - (len(record.name) + 2)
+    rdata = _soa_rdata(record.value, record.ttl)
+    data = _POINTED.pack(0xC000 | zone_at, record.type, IN, record.ttl, len(rdata)) + rdata
+    return Body(rcode=answer.rcode, counts=(0, 1, 0), data=data, flags=AA)
+
+
+@lru_cache(maxsize=16)
+def _soa_rdata(soa: Soa, minimum: int) -> bytes:
+    """RFC 1035 §3.3.13, its names written out."""
+    names = b"".join(_wire_name(name) for name in (soa.mname, soa.rname))
+    return names + struct.pack("!5I", soa.serial & 0xFFFFFFFF, _REFRESH, _RETRY, _EXPIRE, minimum)
+
+
+def _wire_name(name: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split(".")) + b"\0"
 
 
 def _resource(record: Record) -> dnslib.RR:

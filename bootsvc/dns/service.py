@@ -21,7 +21,7 @@ from bootsvc.dns.packet import BADVERS, IN, RD, Body, Query, body_of, parse_quer
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.tcp import TcpServer
 from bootsvc.dns.upstream import Forwarder, HostServers, UpstreamCounters
-from bootsvc.dns.zone import Domain, Rcode, Type, Zone
+from bootsvc.dns.zone import SELF, Domain, Rcode, Type, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
 from bootsvc.net.udp import Budget
@@ -132,14 +132,15 @@ class DnsService:
 
     def build(self, nodes: Sequence[Node], config: Config, link: Link) -> Zone:
         """The zone of these nodes and settings; for 10 000 nodes it takes a while, and may be called in a thread."""
-        name, domain = self._server(config)
+        # A host name that DNS cannot hold is nobody's fault here, and no reason to be without names.
+        name, domain = (part if fits(part.lower()) else "" for part in self._server(config))
         with paused_gc():
             zone = Zone(
                 nodes,
                 Domain(
                     name=(config.dns.domain or domain).lower().strip("."),
                     whole=bool(config.dns.domain),
-                    server=name,
+                    server=name or SELF,
                     address=link.address,
                     network=config.network or link.network,
                     serial=int(time.time()),
@@ -243,7 +244,8 @@ class DnsService:
         try:
             self._receive(data, source[0], partial(_send, sock, source), datagram=True)
         except Exception:
-            log.exception("a DNS datagram of %s", source[0])
+            if self._noise.take(time.monotonic()):
+                log.exception("a DNS datagram of %s", source[0])
 
     def _receive(self, data: bytes, client: str, send: Send, *, datagram: bool = False) -> None:
         """One message of a client that is served; the answer goes to `send`, now or later, or never."""

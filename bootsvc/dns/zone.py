@@ -15,6 +15,8 @@ TTL = 60
 """Seconds for which a client may keep an address; a changed nodes.conf is seen everywhere after that time."""
 NEGATIVE_TTL = 10
 """The same for "no such name": whoever adds a node and tries its name at once should not wait a minute."""
+SELF = "warewulf"
+"""A name of this machine wherever Warewulf's nodes look for it."""
 MAX_NAME = 253
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _LOCALHOST: tuple["Address", ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -84,7 +86,7 @@ class Domain:
     """The domain, or empty: then nodes have their short names only."""
     whole: bool = False
     """Whether nobody else has names in that domain; else unknown ones are asked upstream."""
-    server: str = "warewulf"
+    server: str = SELF
     """This machine's own name, without the domain."""
     address: IPv4Address
     network: IPv4Network
@@ -102,7 +104,7 @@ class Zone:
         self._hosts: dict[str, tuple[Address, ...]] = {"localhost": _LOCALHOST}
         self._pointers: dict[Address, str] = {}
         self._suffix = f".{domain.name}" if domain.name else ""
-        for name in ("warewulf", domain.server.lower()):
+        for name in (SELF, domain.server.lower()):
             self._hosts.setdefault(name, (domain.address,))
         self._pointers[domain.address] = domain.server.lower()
         self._networks6: set[IPv6Network] = set()
@@ -141,7 +143,7 @@ class Zone:
         name = node.id.lower()
         if self._suffix and name.endswith(self._suffix):
             name = name[: -len(self._suffix)]
-        if not _fits(name + self._suffix):
+        if not fits(name + self._suffix):
             self.unfit.append(node.id)
             return
         primary = node.primary_name
@@ -154,7 +156,7 @@ class Zone:
             names = [own, f"{name}-{device.device.lower()}"] if device.device else [own]
             if key == primary:
                 names.insert(0, name)
-            self._put([each for each in names if _fits(each + self._suffix)], addresses)
+            self._put([each for each in names if fits(each + self._suffix)], addresses)
         if node.ipmi.ipaddr is not None:
             self._put([f"{name}-ipmi"], (node.ipmi.ipaddr,))
 
@@ -234,7 +236,7 @@ def _type(address: Address) -> Type:
     return Type.A if isinstance(address, IPv4Address) else Type.AAAA
 
 
-def _fits(name: str) -> bool:
+def fits(name: str) -> bool:
     """Whether this can be a host's name (RFC 1123 §2.1, and underscores)."""
     return len(name) <= MAX_NAME and _HOST.fullmatch(name) is not None
 

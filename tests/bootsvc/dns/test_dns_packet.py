@@ -54,7 +54,7 @@ def test_answers_are_what_another_reader_sees() -> None:
     assert pointer.an[0].rdata == b"n1.cluster."
     missing = DNS(answered(asked("nope.CLUSTER", edns=1232)))
     assert (missing.rcode, missing.nscount, missing.arcount) == (3, 1, 1)
-    assert (missing.ns[0].rrname, missing.ns[0].mname, missing.ns[0].minimum) == (b"CLUSTER.", b"head.CLUSTER.", 10)
+    assert (missing.ns[0].rrname, missing.ns[0].mname, missing.ns[0].minimum) == (b"CLUSTER.", b"head.cluster.", 10)
 
 
 def test_what_is_too_long_is_cut_to_its_question() -> None:

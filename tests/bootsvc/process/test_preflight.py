@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from appliance import CONF, NODES, WWCTL
 
+from netboot.firmware import FIRMWARES
+
 pytestmark = pytest.mark.root
 
 
@@ -20,6 +22,11 @@ class Site:
         self.nodes_conf = root / "etc/warewulf/nodes.conf"
         self.nodes_conf.parent.mkdir(parents=True)
         self.nodes_conf.write_text("nodes: {}\n")
+        loaders = root / "loaders"
+        loaders.mkdir()
+        for firmware in FIRMWARES.values():
+            (loaders / firmware.loader).touch()
+        self.conf.write_text(self.conf.read_text() + f"  ipxesource: {loaders}\n")
 
     def check(self, *flags: str) -> "subprocess.CompletedProcess[str]":
         command = [
@@ -133,7 +140,7 @@ def test_a_firewall_that_drops(site: Site) -> None:
 
 def test_images_loaders_and_nodes(site: Site) -> None:
     site.nodes_conf.write_text(NODES + "  n2: {}\n  n3: {colour: red}\n")
-    site.conf.write_text(site.conf.read_text() + f"  ipxesource: {site.root}/none\n")
+    site.conf.write_text(site.conf.read_text().replace("/loaders", "/none"))
     found = site.findings()
     assert "error: there is no image none, which node n1 would boot" in found["images"]
     assert "warning: 2 nodes (n2, n3) without an image" in found["images"]
