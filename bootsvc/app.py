@@ -205,10 +205,13 @@ class Application:
 
     def explain(self, error: Error) -> Error:
         """A port that cannot be had, by the name of the program that has it."""
+        protocol, port = "tcp", self._config.http.port
         if isinstance(error, PortUnavailable):
-            holder = self._holder("udp", error.port)
-            return PortTaken("udp", error.port, holder) if holder else error
-        return error
+            protocol, port = "udp", error.port
+        elif f"TCP port {port} is taken" not in error.message:
+            return error
+        holder = self._holder(protocol, port)
+        return PortTaken(protocol, port, holder) if holder else error
 
     def record(self, event: BootEvent) -> None:
         """Keep an event, unless it says nothing of a boot."""

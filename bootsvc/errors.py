@@ -81,8 +81,10 @@ class AlreadyServing(Error):
 
 def access_hint(exc: OSError) -> str:
     """What to do about a file that cannot be used: root is not told to become root."""
-    if isinstance(exc, PermissionError) and os.geteuid() != 0:
-        return "wwctl is meant to run as root: use sudo"
+    if isinstance(exc, PermissionError):
+        if os.geteuid() != 0:
+            return "wwctl is meant to run as root: use sudo"
+        return "it must be root's, on a file system where root may write (`ls -ld` shows whose it is)"
     return "look at it with `ls -ld`, and at its file system"
 
 

@@ -172,7 +172,7 @@ class DnsService:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
             datagrams, streams = (
-                [_bind(stack, kind, link.address, self._port, name) for name in (link.name, _LOOPBACK)]
+                [_bind(stack, kind, link.address, self._port, name) for name in dict.fromkeys((link.name, _LOOPBACK))]
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
             )
             group = await stack.enter_async_context(asyncio.TaskGroup())

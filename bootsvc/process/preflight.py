@@ -153,7 +153,7 @@ def _check_state(report: Report, config: Config) -> None:
 
 def _check_firewall(report: Report, config: Config, link: Link, ruleset: str | None) -> None:
     if ruleset is None:
-        report.ok("firewall", "nft is not here, so its rules are unknown")
+        report.ok("firewall", "its rules are unknown: there is no nft, or it may not look")
         return
     try:
         rules = Ruleset.parse(ruleset)

@@ -4,6 +4,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+from appliance import WWCTL
+
 from bootsvc.config import Config, Paths
 from bootsvc.process.unit import render
 
@@ -29,3 +32,32 @@ def test_only_the_folders_of_the_settings_can_be_written() -> None:
     text = render(Config(paths=paths), Path("/usr/bin/wwctl"))
     (line,) = [line for line in text.splitlines() if line.startswith("ReadWritePaths=")]
     assert line == ('ReadWritePaths=-/srv/warewulf/bootsvc -/etc/warewulf -"/fast disk/provision" -/var/cache/warewulf')
+
+
+@pytest.mark.root
+def test_it_is_written_where_systemd_looks(tmp_path: Path) -> None:
+    """In a mount namespace, so that this machine gets no unit."""
+    conf = tmp_path / "warewulf.conf"
+    conf.write_text(f"paths: {{sysconfdir: {tmp_path}/etc, localstatedir: {tmp_path}/lib, cachedir: {tmp_path}/cache}}\n")
+    place = "/etc/systemd/system"
+    script = f'mount -t tmpfs none {place} && "$@" && stat -c %a {place}/bootsvc.service && cat {place}/bootsvc.service'
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(WWCTL),
+        "--warewulfconf",
+        str(conf),
+        "server",
+        "--install-unit",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    said, mode, *unit = run.stdout.splitlines()
+    assert "systemctl daemon-reload && systemctl enable --now bootsvc" in said
+    assert mode == "644"
+    assert f"ExecStart={WWCTL} --warewulfconf {conf} server" in unit
+    assert (tmp_path / "lib/warewulf/bootsvc").is_dir(), "a folder that is missing could not be made later"
