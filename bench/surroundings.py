@@ -9,7 +9,19 @@ from pathlib import Path
 
 from places import CHECKOUT
 
-PEERS = ("cpio", "findutils", "pigz", "skopeo", "umoci", "docker-registry", "nginx", "wrk", "tftpd-hpa", "dnsmasq-base", "dnsperf")
+PEERS = (
+    "cpio",
+    "findutils",
+    "pigz",
+    "skopeo",
+    "umoci",
+    "docker-registry",
+    "nginx",
+    "wrk",
+    "tftpd-hpa",
+    "dnsmasq-base",
+    "dnsperf",
+)
 OURS = ("isal", "zstandard", "aiohttp", "msgspec")
 
 

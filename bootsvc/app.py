@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address
@@ -30,6 +31,7 @@ from bootsvc.net.links import Link, find_link
 from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.overlays import describe_server
+from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
 from bootsvc.process.notify import Notifier
 from bootsvc.registry import Registry
@@ -65,6 +67,8 @@ class Application:
         self._link = link
         self._state = state
         self._holders = holders
+        self._serving_dns = False
+        self._dns = DnsService(self.config, self.registry, host_name, holder=self._holder, on_serving=self._on_dns)
         self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
         self._registry = Registry()
         self._nodes_seen: Identity | None = None
@@ -229,13 +233,11 @@ class Application:
         return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
 
     def _counters(self) -> Mapping[str, Mapping[str, int]]:
-        upstream = asdict(self._dns.counters.upstream)
-        dns = {name: count for name, count in asdict(self._dns.counters).items() if name != "upstream"}
         return {
             "dhcp": asdict(self._dhcp.counters),
             "tftp": asdict(self._tftp.counters),
             "http": asdict(self._http.counters),
-            "dns": {**dns, **{f"upstream {name}": count for name, count in upstream.items()}},
+            "dns": self._dns.count(),
         }
 
     def _describe(self, urls: Urls) -> Server:
@@ -299,6 +301,8 @@ async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
 
     `holders` are the programs that had our ports before.
     """
+    # Whatever runs in a thread needs nothing for the opening of ports.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=privileges.limit_thread))
     with _alone(config.paths.state):
         link = await find_link(config.ipaddr, config.network)
         state = await asyncio.to_thread(State.open, config.paths.state)
@@ -330,6 +334,7 @@ async def _run_all(application: Application, stop: asyncio.Event, reload: asynci
             running.append(tasks.create_task(service.run(ready)))
             await ready.wait()
         running += [tasks.create_task(application.watch(reload, notifier)), tasks.create_task(notifier.beat())]
+        privileges.limit_thread()
         notifier.ready(application.status)
         log.info("ready")
         await stop.wait()

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -43,6 +43,8 @@ MAX_TOLD = 10
 MAX_CLIENTS = 65536
 """Addresses of which it is remembered whether they are served."""
 _LOOPBACK = "lo"
+_SO_RCVBUFFORCE = 33
+"""Linux's number, which `socket` does not export."""
 _REFUSED = Body(rcode=Rcode.REFUSED, counts=(0, 0, 0), data=b"")
 _NOT_IMPLEMENTED = Body(rcode=Rcode.NOTIMP, counts=(0, 0, 0), data=b"")
 _BAD_VERSION = Body(rcode=BADVERS, counts=(0, 0, 0), data=b"")
@@ -105,6 +107,11 @@ class DnsService:
         self._zone: Zone | None = None
         self._forwarder: Forwarder | None = None
         self._forwarders: tuple[IPv4Address, ...] = ()
+
+    def count(self) -> dict[str, int]:
+        """All counters, those of the forwarder as `upstream …`."""
+        own = {name: value for name, value in asdict(self.counters).items() if name != "upstream"}
+        return {**own, **{f"upstream {name}": value for name, value in asdict(self.counters.upstream).items()}}
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serve until cancelled. Raises NoInterface at the start; a port that is taken is only said, and tried again."""
@@ -309,7 +316,11 @@ def _bind(stack: AsyncExitStack, kind: socket.SocketKind, address: IPv4Address, 
             # Connections of the server before this one may still be closing.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            except OSError:
+                # Without CAP_NET_ADMIN the system's limit holds.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         sock.bind((str(address), port))
         if kind is socket.SOCK_STREAM:
             sock.listen(128)

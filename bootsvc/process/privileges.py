@@ -1,7 +1,7 @@
 """Gives up, for good, every capability that the server does not need (capabilities(7)).
 
-It happens before any thread exists, since Linux keeps capabilities per thread; binding the ports comes after it, because a
-port is bound anew whenever its interface comes back.
+`limit` comes before any thread exists, since Linux keeps capabilities per thread: what it leaves for the opening of the ports,
+each further thread gives up as it begins, and the event loop's own when all ports are open (`limit_thread`).
 """
 
 import ctypes
@@ -18,6 +18,10 @@ NEEDED: Mapping[str, tuple[int, str]] = {
 }
 """Name → number (linux/capability.h) and what it is for."""
 
+FOR_OPENING: Mapping[str, tuple[int, str]] = {
+    "CAP_NET_ADMIN": (12, "socket buffers above the system's limit, for a cluster that powers on at once; given up after that"),
+}
+
 MAX_FILES = 65536
 _CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 23, 24, 38
 _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -25,21 +29,36 @@ _VERSION_3 = 0x20080522
 
 
 def limit() -> bool:
-    """Keep the capabilities of NEEDED that this process has, and no other; False where the kernel refuses."""
+    """Keep the capabilities of NEEDED and FOR_OPENING that this process has, and no other; False where the kernel refuses.
+
+    The bounding set loses those of FOR_OPENING at once.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    keep = sum(1 << number for number, _ in NEEDED.values())
     # Dropping from the bounding set takes CAP_SETPCAP, so it comes first.
     refused = libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     refused |= libc.prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     for number in range(64):
-        if keep >> number & 1 or libc.prctl(_CAPBSET_READ, number, 0, 0, 0) != 1:
+        if _mask(NEEDED) >> number & 1 or libc.prctl(_CAPBSET_READ, number, 0, 0, 0) != 1:
             continue
         refused |= libc.prctl(_CAPBSET_DROP, number, 0, 0, 0)
-    held = keep & permitted()
+    return bool(refused == 0) and _keep(_mask(NEEDED) | _mask(FOR_OPENING))
+
+
+def limit_thread() -> bool:
+    """Keep only those of NEEDED in the calling thread, and in those that it starts."""
+    return _keep(_mask(NEEDED))
+
+
+def _mask(capabilities: Mapping[str, tuple[int, str]]) -> int:
+    return sum(1 << number for number, _ in capabilities.values())
+
+
+def _keep(mask: int) -> bool:
+    held = mask & permitted()
     words = [(held >> shift & 0xFFFFFFFF, held >> shift & 0xFFFFFFFF, 0) for shift in (0, 32)]
     header = struct.pack("@Ii", _VERSION_3, 0)
-    refused |= libc.capset(header, struct.pack("@6I", *words[0], *words[1]))
-    return bool(refused == 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.capset(header, struct.pack("@6I", *words[0], *words[1])) == 0)
 
 
 def permitted() -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bootsvc.config import Config
-from bootsvc.process.privileges import NEEDED
+from bootsvc.process.privileges import FOR_OPENING, NEEDED
 
 PLACE = Path("/etc/systemd/system/bootsvc.service")
 
@@ -64,7 +64,7 @@ def render(config: Config, wwctl: Path) -> str:
         command += ["--warewulfconf", str(config.source)]
     return _UNIT.format(
         command=" ".join(map(_quoted, [*command, "server"])),
-        capabilities=" ".join(NEEDED),
+        capabilities=" ".join({**NEEDED, **FOR_OPENING}),
         writable=" ".join(f"-{_quoted(str(path))}" for path in writable(config)),
     )
 
