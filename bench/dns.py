@@ -16,7 +16,7 @@ from places import WWCTL
 from images.errors import Error
 
 FEW, MANY = 10, 10_000
-QUERIES, QUICK_QUERIES = 400_000, 40_000
+QUERIES, QUICK_QUERIES = 200_000, 40_000
 OUTSTANDING, CLIENTS = 200, 8
 MAX_LOST = 0.01
 """Of the queries; dnsperf waits five seconds for each lost one, which would be taken for slowness of the server."""
