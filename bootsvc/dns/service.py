@@ -213,7 +213,8 @@ class DnsService:
         config, link = self._config(), self._link
         if link is None:
             return False
-        if any(address in network for network in (config.network or link.network, *config.dns.networks)):
+        boot_networks = (config.network or link.network, *(subnet.network for subnet in config.dhcp.subnets))
+        if any(address in network for network in (*boot_networks, *config.dns.networks)):
             return True
         network = IPv4Network((address, 24), strict=False)
         if len(self._told_networks) < MAX_TOLD and network not in self._told_networks:
