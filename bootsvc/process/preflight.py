@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 
 from bootsvc.config import Config
+from bootsvc.dhcp.proxy import PROXY_PORT
+from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import NoInterface
 from bootsvc.net.links import Link, choose_link, list_links
 from bootsvc.process.firewall import Arrival, Ruleset, Verdict
@@ -66,6 +68,8 @@ def ports_of(config: Config) -> Mapping[tuple[str, int], str]:
     ports: dict[tuple[str, int], str] = {}
     if config.dhcp.enabled:
         ports["udp", 67] = "dhcp"
+        if config.dhcp.mode is Mode.PROXY:
+            ports["udp", PROXY_PORT] = "dhcp"
     if config.tftp.enabled:
         ports["udp", 69] = "tftp"
     if config.dns.enabled:
@@ -182,6 +186,12 @@ async def _check_rivals(report: Report, config: Config, link: Link) -> None:
         rivals = await find_rivals(link)
     except OSError as exc:
         report.warn("dhcp", f"whether another DHCP server answers is not known: {exc.strerror}")
+        return
+    if config.dhcp.mode is Mode.PROXY:
+        if rivals:
+            report.ok("dhcp", f"addresses come from {', '.join(map(str, rivals))}, boot files from here")
+        else:
+            report.warn("dhcp", f"no server gives addresses on {link.name}", "start it, or leave out `mode: proxy`")
         return
     for rival in rivals:
         report.error("dhcp", f"another DHCP server answers on {link.name}: {rival}", "stop it, or have it ignore this network")

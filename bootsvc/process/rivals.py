@@ -6,9 +6,7 @@ import socket
 import struct
 from ipaddress import IPv4Address
 
-from bootsvc.dhcp.options import MESSAGE_TYPE, SERVER_ID, Message
-from bootsvc.dhcp.packet import BROADCAST_FLAG, Op, Packet
-from bootsvc.errors import MalformedPacket
+from bootsvc.dhcp.rivals import Rival, find_rival, probe
 from bootsvc.net.links import Link
 from bootsvc.net.udp import ipv4_udp
 
@@ -20,10 +18,7 @@ _BROADCAST = b"\xff" * 6
 
 async def find_rivals(link: Link) -> list[IPv4Address]:
     """Servers that offer an address there, but for ourselves. Raises OSError where packet sockets are not allowed."""
-    chaddr = b"\x02" + secrets.token_bytes(5)
-    xid = secrets.randbits(32)
-    options = {MESSAGE_TYPE.code: bytes([Message.DISCOVER.value])}
-    discover = Packet(op=Op.BOOTREQUEST, xid=xid, flags=BROADCAST_FLAG, chaddr=chaddr, options=options)
+    discover = probe(b"\x02" + secrets.token_bytes(5), secrets.randbits(32))
     frame = ipv4_udp(discover.serialize(), (IPv4Address(0), 68), (IPv4Address("255.255.255.255"), 67))
     found: list[IPv4Address] = []
     loop = asyncio.get_running_loop()
@@ -34,24 +29,18 @@ async def find_rivals(link: Link) -> list[IPv4Address]:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while True:
-                    server = _offering(await loop.sock_recv(sock, 65535), xid)
-                    if server is not None and server != link.address and server not in found:
-                        found.append(server)
+                    rival = _answering(await loop.sock_recv(sock, 65535), link)
+                    if rival is not None and rival.address not in found:
+                        found.append(rival.address)
         except TimeoutError:
             return found
 
 
-def _offering(data: bytes, xid: int) -> IPv4Address | None:
-    """Who sent it, when it is an answer to our DISCOVER in an IPv4 datagram."""
+def _answering(data: bytes, link: Link) -> Rival | None:
+    """Who sent it, when it is a server's answer in an IPv4 datagram."""
     if len(data) < 28 or data[0] >> 4 != 4 or data[9] != socket.IPPROTO_UDP:
         return None
     start = (data[0] & 0xF) * 4
-    try:
-        if struct.unpack_from("!HH", data, start) != (67, 68):
-            return None
-        packet = Packet.parse(data[start + 8 :])
-    except (struct.error, MalformedPacket):
+    if len(data) < start + 8 or struct.unpack_from("!HH", data, start) != (67, 68):
         return None
-    if packet.xid != xid or packet.op != Op.BOOTREPLY:
-        return None
-    return SERVER_ID.find(packet.options) or IPv4Address(data[12:16])
+    return find_rival(data[start + 8 :], IPv4Address(data[12:16]), (link.address,))
