@@ -1,5 +1,6 @@
 """Whether changed nodes and profiles can stand: every node still usable, no two with one address, no profile missing."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from bootsvc.config import Config
@@ -13,6 +14,7 @@ from netboot.fields import NETWORKS
 from netboot.merge import expand_profiles, listed_profiles
 from netboot.node import NetDev, Node
 
+_MADE_BY_SOFTWARE = ("bond", "vlan", "bridge")
 Address = tuple[str, str]
 """The name of a field, and the address in it."""
 
@@ -97,7 +99,7 @@ def _check_nodes(before: Snapshot, after: Snapshot, names: Sequence[str], config
                 raise
             continue
         _check_networks(f"node {name}", node, was)
-        for address in set(_addresses(node)) - set(_addresses(was)):
+        for address in Counter(_addresses(node)) - Counter(_addresses(was)):
             if owners is None:
                 owners = _owners(after, new)
             _check_address(node, address, owners.get(address, ()), config)
@@ -153,12 +155,18 @@ def _addresses(node: Node | None) -> Iterator[Address]:
             yield "ipaddr", str(device.ipaddr)
 
 
+def _of_one_card(node: Node, hwaddr: str) -> bool:
+    """Whether at most one card has the address: a bond may have that of a port of its own, a VLAN its parent's."""
+    owners = [device for device in node.network_devices.values() if device.hwaddr == hwaddr]
+    return sum(device.type.lower() not in _MADE_BY_SOFTWARE for device in owners) < 2
+
+
 def _check_address(node: Node, address: Address, owners: Sequence[str], config: Config) -> None:
     kind, text = address
     others = [owner for owner in owners if owner != node.id]
     if others:
         raise Error(f"node {node.id}: the {kind} {text} belongs to node {others[0]}", hint=f"give {node.id} another one")
-    if len(owners) > 1:
+    if len(owners) > 1 and not (kind == "hwaddr" and _of_one_card(node, text)):
         raise Error(f"node {node.id}: two of its networks have the {kind} {text}", hint="give one of them another one")
     if kind != "ipaddr":
         return
