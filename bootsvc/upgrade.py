@@ -41,6 +41,16 @@ _SPLIT_OVERLAYS: Mapping[str, tuple[str, ...]] = {
 """What the two overlays of 4.5 were split into."""
 
 
+_RENAMED = {
+    "container name": "image name",
+    "container mounts": "image mounts",
+    "override": "version",
+    "keys": "tags",
+    "ip6addr": "ipaddr6",
+}
+"""Keys that only have another name now: their lines, with what is said beside them, stay where they are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodesOptions:
     """`mounts`: what the nfs section of the old warewulf.conf had the nodes mount, as fstab entries."""
@@ -58,7 +68,7 @@ def rewrite(text: str, source: Path, change: Callable[[Data], Data], *, nodes: b
         return text
     document = compose(text, source)
     for depth in (None, 3, 2, 1):
-        new = patch(text, document, before, after, source, depth=depth)
+        new = patch(text, document, before, after, source, depth=depth, renames=_RENAMED)
         if _values(new, source, nodes) == after:
             return new
     raise Error(f"{source} is written in a way that cannot be upgraded", hint="write out what its aliases stand for")

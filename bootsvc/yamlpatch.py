@@ -99,16 +99,18 @@ def patch(
     source: Path,
     *,
     depth: int | None = None,
+    renames: Mapping[str, str] = {},
 ) -> str:
     """`text`, whose top mapping is `root` and means `old`, changed so that it means `new`.
 
-    What stands deeper than `depth` mappings is written anew as a whole when it changes.
+    What stands deeper than `depth` mappings is written anew as a whole when it changes. A key that `renames` names, and
+    whose value the new key has unchanged, is renamed where it stands.
     """
     if root is None:
         return _end_line(text) + (emit(new) if new else "")
     if root.flow_style:
         return emit(new)
-    edits = _Patcher(text, source).mapping(root, old, new, end=len(text), depth=depth)
+    edits = _Patcher(text, source, renames).mapping(root, old, new, end=len(text), depth=depth)
     parts: list[str] = []
     position = 0
     for edit in sorted(edits, key=lambda edit: edit.start):
@@ -124,9 +126,10 @@ def _end_line(text: str) -> str:
 class _Patcher:
     """The edits that turn one text's mappings into others."""
 
-    def __init__(self, text: str, source: Path) -> None:
+    def __init__(self, text: str, source: Path, renames: Mapping[str, str]) -> None:
         self.text = text
         self.source = source
+        self.renames = renames
 
     def mapping(
         self, node: MappingNode, old: Mapping[str, Any], new: Mapping[str, Any], *, end: int, depth: int | None
@@ -135,15 +138,19 @@ class _Patcher:
         own = [item for item in items(node, self.source) if not item.merged]
         column = node.start_mark.column
         edits: list[Edit] = []
+        known = {item.key for item in own}
         for item, following in zip(own, [*own[1:], None], strict=True):
             limit = self._line_start(following.key_node) if following else end
             limit = self._trim(limit, column, self._content_start(item))
-            if item.key not in new:
+            renamed = self.renames.get(item.key, item.key)
+            if item.key not in new and renamed in new and renamed not in known and _same(old[item.key], new[renamed]):
+                known.add(renamed)
+                edits.append(Edit(item.key_node.start_mark.index, item.key_node.end_mark.index, scalar(renamed)))
+            elif item.key not in new:
                 edits.append(Edit(self._line_start(item.key_node), limit, ""))
             elif not _same(old.get(item.key), new[item.key]):
                 inner = None if depth is None else depth - 1
                 edits += self._entry(item, old.get(item.key), new[item.key], end=limit, depth=inner)
-        known = {item.key for item in own}
         added = {key: member for key, member in new.items() if key not in known and not _same(old.get(key), member)}
         if added:
             edits.append(self._insert(end, emit(added, column)))

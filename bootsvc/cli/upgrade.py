@@ -18,7 +18,7 @@ from images.errors import Error
 @click.pass_obj
 def _config(invocation: Invocation, /, input: str | None, output: str | None) -> None:
     """Upgrade warewulf.conf."""
-    source = Path(input) if input else invocation.warewulfconf or DEFAULT_SOURCE
+    source = Path(input) if input else invocation.named_conf() or DEFAULT_SOURCE
     _upgrade(source, output, upgrade_config, nodes=False)
 
 
