@@ -20,7 +20,7 @@ from bootsvc.yamlfile import paused_gc
 
 log = logging.getLogger(__name__)
 
-_MAGIC = b"bootsvc nodes 1\n"
+_MAGIC = b"bootsvc nodes 2\n"
 """Changes with the format, and with what `entries.parse` makes of a text."""
 _DIGEST = hashlib.sha256().digest_size
 

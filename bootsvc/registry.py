@@ -17,6 +17,16 @@ from netboot.fields import NETWORKS, known_keys
 from netboot.merge import Merger
 from netboot.node import Node, ipv4, to_node
 
+_TYPES = {
+    "`bool | null`": "true or false",
+    "`object`": "keys and values",
+    "`array`": "a list",
+    "`str | array`": "text or a list",
+    "`str`": "text",
+    "`null`": "nothing",
+    "`int`": "a number",
+}
+"""msgspec's names, in the words of who writes nodes.conf."""
 _NO_NAME = re.compile(r"[\x00-\x20/\x7f]|\A\.|\A\Z")
 """What makes a name unfit for a path and a log line. Warewulf takes more names than `wwctl node add` gives."""
 
@@ -195,6 +205,8 @@ def _explain(entry: Entry, error: msgspec.ValidationError) -> str:
                 reason, _, path = str(exc).partition(" - at `$.")
                 path = path.rstrip("`").replace("[...]", f".{key}", 1)
                 break
+    for name, words in _TYPES.items():
+        reason = reason.replace(name, words)
     return f"{path}: {reason[:1].lower()}{reason[1:]}" if path else reason
 
 

@@ -32,15 +32,30 @@ _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _KNOWN_TAGS = frozenset(TAG + kind for kind in ("null", "str", "merge", "bool", "int", "float", "map", "seq"))
 
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_OCTAL = re.compile(r"[-+]?0[0-7]+")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 _HINTS = {
+    "did not find expected node content": "a value or a bracket is missing here, or on the lines before",
+    "did not find expected ',' or ']'": "a list that begins with [ must end with ], with commas between its members",
+    "did not find expected ',' or '}'": "a mapping that begins with { must end with }, with commas between its members",
+    "did not find expected key": "give all keys of one mapping the same indentation",
+    "did not find expected '-' indicator": "give all members of one list the same indentation",
+    "could not find expected ':'": "each key stands on its own line and ends with a colon: `comment: text`",
+    "found unexpected end of stream": "a quotation mark is opened on a line before and never closed",
+    "found undefined alias": "quote text that begins with *, or name an &anchor that stands before it",
+    "but found another document": "keep all in one document, without a second `---`",
+    "control characters are not allowed": "take the character out; text in double quotes may say it as \\x00",
     "found character that cannot start any token": "indent with blanks, never with tabs, and quote text that"
     " begins with @ or `",
     "mapping values are not allowed in this context": "put text that contains ': ' in quotes",
 }
+
+
+def _hint(line: int) -> str:
+    return f"correct line {line} with an editor; nothing is changed until then"
 
 
 class YamlError(Error):
@@ -48,7 +63,7 @@ class YamlError(Error):
 
     def __init__(self, source: Path, line: int, column: int, reason: str, *, key: str = "", hint: str | None = None) -> None:
         where = f" {key}:" if key else ""
-        super().__init__(f"{source}:{line}:{column}:{where} {reason}", hint=hint)
+        super().__init__(f"{source}:{line}:{column}:{where} {reason}", hint=hint or _hint(line))
         self.source, self.line, self.column, self.key = source, line, column, key
 
 
@@ -97,7 +112,7 @@ def compose(text: str, source: Path) -> MappingNode | None:
     except yaml.reader.ReaderError as exc:
         before = text[: exc.position]
         column = len(before) - (before.rfind("\n") + 1) + 1
-        raise YamlError(source, before.count("\n") + 1, column, f"not YAML: {exc.reason}") from exc
+        raise YamlError(source, before.count("\n") + 1, column, f"not YAML: {exc.reason}", hint=_HINTS.get(exc.reason)) from exc
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -155,7 +170,7 @@ def items(node: Node, source: Path, key: str = "") -> list[Item]:
     if node.tag == NULL:
         return []
     if not isinstance(node, MappingNode):
-        raise error(source, node, "expected keys and values here", key=key)
+        raise error(source, node, "expected keys and values here", key=key, hint="each on a line of its own: `key: value`")
     own: dict[str, Item] = {}
     merged: dict[str, Item] = {}
     for key_node, value in node.value:
@@ -183,7 +198,7 @@ def _merge_sources(value: Node, source: Path) -> list[Item]:
     found: list[Item] = []
     for node in nodes:
         if not isinstance(node, MappingNode):
-            raise error(source, node, "only a mapping can be merged with <<")
+            raise error(source, node, "only a mapping can be merged with <<", hint="such as `<<: *name`")
         found += (Item(key=item.key, key_node=item.key_node, value=item.value, merged=True) for item in items(node, source))
     return found
 
@@ -215,11 +230,14 @@ def boolean_scalar(text: str) -> str | bool:
 
 
 def core_scalar(text: str) -> str | int | float | bool | None:
-    """A plain scalar as YAML 1.2's core schema reads it (§10.3.2)."""
+    """A plain scalar as YAML 1.2's core schema reads it (§10.3.2), but 0755 is the octal number that everybody means,
+    YAML 1.1 and Warewulf's reader too."""
     if text in _NULLS:
         return None
     if text in _BOOLS:
         return _BOOLS[text]
+    if _OCTAL.fullmatch(text):
+        return int(text, 8)
     if _INT.fullmatch(text):
         return int(text[2:], 8) if text.startswith("0o") else int(text, 16 if text.startswith("0x") else 10)
     if _FLOAT.fullmatch(text):
@@ -245,7 +263,7 @@ def _check_aliases(root: Node, source: Path) -> None:
             sizes[id(node)] = 1
             return 1
         if id(node) in open_nodes:
-            raise error(source, node, "this contains an alias of itself")
+            raise error(source, node, "this contains an alias of itself", hint="write the values out")
         open_nodes.add(id(node))
         members = node.value if isinstance(node, SequenceNode) else [part for pair in node.value for part in pair]
         total = 1 + sum(map(size, members))
