@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bootsvc.config import Config
     from bootsvc.store import Store
 
+_LEFT_OUT = "bootsvc does not talk to BMCs; `ipmitool` does, and `wwctl node list -i` shows their addresses"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -25,19 +26,27 @@ class Invocation:
     """One call of `wwctl`: its global flags, and the configuration, loaded when a verb first asks for it."""
 
     warewulfconf: Path | None = None
+    emptyconf: bool = False
     debug: bool = False
     _config: "Config | None" = field(default=None, repr=False)
 
     def config(self) -> "Config":
-        """warewulf.conf of --warewulfconf, else of $WAREWULFCONF, else the usual one; its warnings are shown once."""
+        """warewulf.conf of --warewulfconf, else of $WAREWULFCONF, else the usual one; its warnings are shown once.
+
+        With --emptyconf all defaults, and no file.
+        """
         from bootsvc.config import Config
 
         if self._config is None:
-            named = self.warewulfconf or os.environ.get("WAREWULFCONF")
-            self._config = Config.load(Path(named) if named else None)
+            self._config = Config() if self.emptyconf else Config.load(self.named_conf())
             for warning in self._config.warnings:
                 warn(warning)
         return self._config
+
+    def named_conf(self) -> Path | None:
+        """The warewulf.conf that this call or its environment names."""
+        named = self.warewulfconf or os.environ.get("WAREWULFCONF")
+        return Path(named) if named else None
 
     def store(self) -> "Store":
         """nodes.conf, where the configuration says it is."""
@@ -77,6 +86,7 @@ def no_such_command(ctx: click.Context, name: str, known: Sequence[str]) -> Hint
     """The error for a word that is no command."""
     found = get_close_matches(name, known, n=1)
     hint = f"did you mean `{ctx.command_path} {found[0]}`?" if found else f"`{ctx.command_path} --help` lists them"
+    hint = _LEFT_OUT if f"{ctx.command_path} {name}" in ("wwctl power", "wwctl node console", "wwctl node sensors") else hint
     return HintedUsageError(f"`{ctx.command_path}` has no command {name!r}", hint, ctx)
 
 
@@ -102,6 +112,10 @@ def global_options(*, hidden: bool = True) -> list[click.Option]:
                      help="Say everything, with tracebacks."),
         click.Option(["--warewulfconf"], metavar="PATH", hidden=hidden, expose_value=False, callback=_warewulfconf,
                      help="Another warewulf.conf (also $WAREWULFCONF)."),
+        click.Option(["--loglevel"], type=int, metavar="N", hidden=True, expose_value=False, callback=_loglevel,
+                     help="As Warewulf counts: 10 debug, 15 verbose, 20 as usual."),
+        click.Option(["--emptyconf"], is_flag=True, hidden=True, expose_value=False, callback=_emptyconf,
+                     help="Do without a warewulf.conf."),
     ]  # fmt: skip
 
 
@@ -115,6 +129,17 @@ def _debug(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
     if given:
         logging.getLogger().setLevel(logging.DEBUG)
         ctx.ensure_object(Invocation).debug = True
+
+
+def _loglevel(ctx: click.Context, param: click.Parameter, level: int | None) -> None:
+    if level is not None:
+        _verbose(ctx, param, level <= 15)
+        _debug(ctx, param, level <= 10)
+
+
+def _emptyconf(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    if given:
+        ctx.ensure_object(Invocation).emptyconf = True
 
 
 def _warewulfconf(ctx: click.Context, _param: click.Parameter, path: str | None) -> None:

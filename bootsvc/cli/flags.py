@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ from bootsvc.store import NODES
 from images.errors import Error
 from netboot.fields import CLEAR_WORDS, FALSE_WORDS, TRUE_WORDS, Field, Kind, Scope, node_fields, split_list
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line breaks of any kind, and bytes that are not UTF-8."""
 _NETNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOOLEAN_WORDS = frozenset((*TRUE_WORDS, *FALSE_WORDS, *CLEAR_WORDS))
 _OLD_NAMES = {"image": ["--container", "-C"], "runtime-overlays": ["--runtime"], "system-overlays": ["--wwinit"]}
@@ -96,7 +99,7 @@ def changes(given: Mapping[str, Any]) -> list[Change]:
     found: list[Change] = []
     used: set[Scope] = set()
     for scope in _SCOPES:
-        for name in _split(given.get(f"{scope.value}del")):
+        for name in map(partial(_printable, f"{scope.value}del"), _split(given.get(f"{scope.value}del"))):
             used.add(Scope.DISK if scope is Scope.PARTITION else scope)
             found.append(Change(path=_whole(scope, {**names, scope: name}), value=None))
     for field in _flagged(NODES):
@@ -109,7 +112,7 @@ def changes(given: Mapping[str, Any]) -> list[Change]:
         used.add(field.scope)
     for word, (scope, path, _) in TAGS.items():
         holder = (*scope.path(_complete(names, scope, word)), *path)
-        for pair in _pairs(given.get(f"{word}add")):
+        for pair in map(partial(_printable, f"{word}add"), _pairs(given.get(f"{word}add"))):
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 raise Error(f"--{word}add: {pair!r} is no KEY=VALUE", hint=f"such as --{word}add rack=7")
@@ -145,6 +148,9 @@ def removals(given: Mapping[str, Any]) -> list[Change]:
 def _scope_names(given: Mapping[str, Any]) -> dict[Scope, str]:
     """What --netname and its like name; raises Error."""
     names: dict[Scope, str] = {scope: given[f"{scope.value}name"] for scope in _SCOPES if given.get(f"{scope.value}name")}
+    for scope, name in names.items():
+        if scope is not Scope.NETWORK:
+            _printable(f"{scope.value}name", name)
     netname, partname, fsname = (names.get(scope) for scope in (Scope.NETWORK, Scope.PARTITION, Scope.FILESYSTEM))
     if netname and not _NETNAME.fullmatch(netname):
         raise Error(f"--netname: {netname!r} cannot be the name of a network", hint="letters, digits, . _ and -")
@@ -193,9 +199,19 @@ def _parse(field: Field, text: str) -> str | list[str] | bool | None:
     if text in CLEAR_WORDS or text == "":
         return None
     try:
-        return field.parse(text)
+        value = field.parse(text)
     except Error as exc:
         raise Error(f"--{field.flag}: {exc.message}", hint=exc.hint) from exc
+    _printable(field.flag or "", text)
+    return value
+
+
+def _printable(flag: str, text: str) -> str:
+    """The text; raises Error when it could not stand on one line of a terminal or of a file on a node."""
+    if _UNPRINTABLE.search(text):
+        hint = "write it as one line of text; `wwctl node edit` takes texts of several lines"
+        raise Error(f"--{flag}: {text!r} holds a line break, a control character, or a byte that is not UTF-8", hint=hint)
+    return text
 
 
 def _flagged(section: str) -> Iterable[Field]:

@@ -1,5 +1,6 @@
 """`wwctl node list` and `profile list`, with all their views."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -71,9 +72,10 @@ def profile_everything(names: Sequence[str], snapshot: Snapshot) -> Table:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Text as it is, a list with commas, and what resources hold as JSON."""
+    if isinstance(value, list) and all(isinstance(member, str) for member in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 VIEWS: Mapping[str, tuple[NodeView, list[str], str]] = {
@@ -91,13 +93,12 @@ def list_nodes(invocation: Invocation, /, names: tuple[str, ...], view: str | No
     --json and --yaml alone give the merged nodes; with a view they give its rows.
     """
     snapshot = invocation.store().load()
+    chosen = NODE.existing(NODE.expand(names), snapshot)
     registry = Registry.build(snapshot, invocation.config().network)
     for problem in registry.problems:
         warn(problem)
-    nodes: Sequence[Node] = registry.nodes
-    if names:
-        wanted = set(NODE.known(NODE.expand(names), snapshot))
-        nodes = [node for node in registry.nodes if node.id in wanted]
+    wanted = set(chosen or snapshot.nodes)
+    nodes = sorted((node for node in registry.nodes if node.id in wanted), key=lambda node: node.id)
     if form and view is None:
         merger = Merger(snapshot.profiles)
         write({node.id: merger.merge(node.id, snapshot.nodes[node.id]).entry for node in nodes}, form)
@@ -112,7 +113,7 @@ def list_profiles(invocation: Invocation, /, names: tuple[str, ...], view: str |
     --json and --yaml alone give the profiles as nodes.conf says them; with --all they give its rows.
     """
     snapshot = invocation.store().load()
-    chosen = PROFILE.known(PROFILE.expand(names), snapshot) if names else sorted(snapshot.profiles)
+    chosen = PROFILE.existing(PROFILE.expand(names), snapshot) if names else sorted(snapshot.profiles)
     if form and view is None:
         write({name: snapshot.profiles[name] for name in chosen}, form)
     else:

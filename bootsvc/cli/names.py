@@ -44,7 +44,7 @@ class Kind:
         return known
 
     def existing(self, names: Sequence[str], snapshot: Snapshot, *, all_of_them: bool = False) -> list[str]:
-        """As `known`; raises UnknownName when none of them exists, with `all_of_them` when one does not."""
+        """As `known`; raises UnknownName when some are named and none exists, with `all_of_them` when one does not."""
         entries = snapshot.entries(self.section)
         missing = [name for name in names if name not in entries]
         if missing and (all_of_them or len(missing) == len(names)):

@@ -77,6 +77,17 @@ class Selection:
     by_time: bool = False
     reverse: bool = False
 
+    def check(self, nodes: Mapping[str, NodeStatus]) -> None:
+        """Warn of each name that the server does not know; raises Error when it knows none of those given."""
+        missing = [name for name in self.names if name not in nodes]
+        if missing and len(missing) == len(self.names):
+            hint = (
+                closest(missing[0], list(nodes)) or "`wwctl node list` shows the nodes; the server may not have read them yet"
+            )
+            raise Error(f"the server knows no node {missing[0]!r}", hint=hint)
+        for name in missing:
+            warn(f"the server knows no node {name!r}", closest(name, list(nodes)))
+
     def of(self, nodes: Mapping[str, NodeStatus], now: float) -> list[str]:
         """The nodes' names; those never seen are the oldest."""
         wanted = frozenset(self.names)
@@ -107,8 +118,9 @@ def status(
     """Show how far each node has booted, as the server sees it."""
     config = invocation.config()
     selection = Selection(names=NODE.expand(names), within=within, unknown=unknown, by_time=last, reverse=reverse)
+    nodes = fetch(config)
+    selection.check(nodes)
     while True:
-        nodes = fetch(config)
         if form:
             chosen = selection.of(nodes, time.time())
             write([{"node name": name, **msgspec.to_builtins(nodes[name])} for name in chosen], form)
@@ -118,6 +130,7 @@ def status(
         if not watch:
             return
         time.sleep(update / 1000)
+        nodes = fetch(config)
 
 
 def options() -> list[click.Parameter]:
@@ -147,8 +160,6 @@ def options() -> list[click.Parameter]:
 def lines(nodes: Mapping[str, NodeStatus], selection: Selection, now: float | None = None) -> Iterator[str]:
     """Header and one line a node."""
     now = time.time() if now is None else now
-    for missing in (name for name in selection.names if name not in nodes):
-        warn(f"the server knows no node {missing!r}", closest(missing, list(nodes)))
     yield (_FORMAT % ("NODENAME", "STAGE", "SENT", "LASTSEEN (s)")).rstrip()
     yield "=" * 80
     for name in selection.of(nodes, now):

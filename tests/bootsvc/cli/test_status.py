@@ -54,8 +54,13 @@ def test_fetch_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_named_ones(capsys: pytest.CaptureFixture[str]) -> None:
     nodes = {"n1": NodeStatus(), "n2": NodeStatus()}
-    assert [line.split()[0] for line in lines(nodes, Selection(names=["n2", "n9"]))][2:] == ["n2"]
+    selection = Selection(names=["n2", "n9"])
+    selection.check(nodes)
+    assert [line.split()[0] for line in lines(nodes, selection)][2:] == ["n2"]
     assert capsys.readouterr().err == "wwctl: warning: the server knows no node 'n9'\n"
+    with pytest.raises(Error, match="the server knows no node 'n22'") as caught:
+        Selection(names=["n22"]).check(nodes)
+    assert caught.value.hint == "did you mean 'n2'?"
 
 
 @pytest.mark.parametrize(
