@@ -74,10 +74,10 @@ def test_first_of_two_with_one_address_has_it() -> None:
     [
         (device(hwaddr="52:54"), "network devices.default.hwaddr: '52:54' is no hardware address"),
         (device(ipaddr="10.0.0.300"), "network devices.default.ipaddr: octet 300 (> 255) not permitted in '10.0.0.300'"),
-        ({"profiles": "default"}, "profiles: expected `array`, got `str`"),
-        ({"kernel": "5.10"}, "kernel: expected `object`, got `str`"),
-        ({"network devices": {"a": {}, "b": {"mtu": ["x"]}}}, "network devices.b.mtu: expected `str`, got `array`"),
-        ({"network devices": "x"}, "network devices: expected `object`, got `str`"),
+        ({"profiles": "default"}, "profiles: expected a list, got text"),
+        ({"kernel": "5.10"}, "kernel: expected keys and values, got text"),
+        ({"network devices": {"a": {}, "b": {"mtu": ["x"]}}}, "network devices.b.mtu: expected text, got a list"),
+        ({"network devices": "x"}, "network devices: expected keys and values, got text"),
     ],
 )
 def test_bad_node_is_left_out_and_named(entry: dict[str, Any], problem: str) -> None:
