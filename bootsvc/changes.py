@@ -7,6 +7,7 @@ store.PROFILES: whatever can be done to a node can be done to a profile.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
@@ -193,6 +194,7 @@ def differences(before: Entry, after: Entry, prefix: KeyPath = ()) -> list[Diffe
     return found
 
 
+@lru_cache(maxsize=10_000)
 def label(path: KeyPath) -> str:
     """A value's place in the words of the command line: `kernelargs`, `netname[default].hwaddr`, `tag[rack]`."""
     scope, names, rest = Scope.of(path)

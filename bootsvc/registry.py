@@ -221,13 +221,11 @@ def unknown_keys(owner: str, entry: Entry) -> list[str]:
 
 def _unknown(entry: Entry, known: Mapping[Any, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], list[str]]]:
     found = []
+    other = known.get(..., entry)
     for key, value in entry.items():
-        if isinstance(value, str) and key in known:
-            continue
-        if key not in known and ... not in known:
+        inner = known.get(key, other)
+        if inner is entry:
             found.append(((*prefix, key), list(known)))
-        elif not isinstance(value, str):
-            inner = known.get(key, known.get(...))
-            if inner is not None and isinstance(value, Mapping):
-                found += _unknown(value, inner, (*prefix, key))
+        elif inner and isinstance(value, dict):
+            found += _unknown(value, inner, (*prefix, key))
     return found

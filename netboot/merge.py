@@ -6,7 +6,7 @@ Lists: appended. Mappings: by key, with the same rules inside. `profiles` and `c
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Entry = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -32,20 +32,22 @@ class Merger:
 
     def __init__(self, profiles: Mapping[str, Entry]) -> None:
         self._profiles = profiles
-        self._known: dict[tuple[str, ...], tuple[Entry, tuple[str, ...]]] = {}
+        self._known: dict[tuple[str, ...], _Base] = {}
 
     def merge(self, name: str, entry: Entry) -> Merged:
         """Apply its profiles to one node; a profile that does not exist is a warning. Parts of the result are shared."""
-        base, missing = self._base(entry.get("profiles"))
-        merged = _over(base, entry)
+        base = self._base(entry.get("profiles"))
+        merged = _over(base.entry, entry)
         for path in REMOVABLE:
-            if _negates(_at(entry, path)) or _negates(_at(base, path)):
+            if path in base.negating or _negates(_at(entry, path)):
                 merged = _without_negated_at(merged, path)
+        if not base.missing:
+            return Merged(entry=merged)
         return Merged(
-            entry=merged, warnings=tuple(f"node {name} has the profile {gone!r}, which does not exist" for gone in missing)
+            entry=merged, warnings=tuple(f"node {name} has the profile {gone!r}, which does not exist" for gone in base.missing)
         )
 
-    def _base(self, listed: object) -> tuple[Entry, tuple[str, ...]]:
+    def _base(self, listed: object) -> "_Base":
         key = tuple(_texts(listed))
         found = self._known.get(key)
         if found is None:
@@ -53,8 +55,17 @@ class Merger:
             base: Entry = {}
             for profile in order:
                 base = _over(base, _inherited(self._profiles[profile]))
-            found = self._known[key] = base, missing
+            negating = frozenset(path for path in REMOVABLE if _negates(_at(base, path)))
+            found = self._known[key] = _Base(base, missing, negating)
         return found
+
+
+class _Base(NamedTuple):
+    """What a list of profiles gives: the paths in `negating` lead to lists with a `~x`."""
+
+    entry: Entry
+    missing: tuple[str, ...]
+    negating: frozenset[Path]
 
 
 def merge(name: str, entry: Entry, profiles: Mapping[str, Entry]) -> Merged:
@@ -141,6 +152,9 @@ def _inherited(profile: Entry) -> Entry:
     return {key: value for key, value in profile.items() if key not in NODE_ONLY}
 
 
+_NOTHING: Entry = {}
+
+
 def _over(base: Entry, layer: Entry) -> dict[str, Any]:
     """A new mapping: `layer` over `base`. Neither is changed; inner parts of `base` are shared."""
     result = dict(base)
@@ -148,6 +162,9 @@ def _over(base: Entry, layer: Entry) -> dict[str, Any]:
         if isinstance(value, str):
             if value:
                 result[key] = value
+        elif isinstance(value, dict):
+            present = result.get(key)
+            result[key] = _over(present if isinstance(present, dict) else _NOTHING, value)
         elif isinstance(value, list):
             present = result.get(key)
             result[key] = [*present, *value] if isinstance(present, list) else list(value)

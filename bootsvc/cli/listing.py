@@ -94,11 +94,13 @@ def list_nodes(invocation: Invocation, /, names: tuple[str, ...], view: str | No
     """
     snapshot = invocation.store().load()
     chosen = NODE.existing(NODE.expand(names), snapshot)
-    registry = Registry.build(snapshot, invocation.config().network)
+    wanted = snapshot
+    if chosen:
+        wanted = Snapshot(nodes={name: snapshot.nodes[name] for name in chosen}, profiles=snapshot.profiles)
+    registry = Registry.build(wanted, invocation.config().network)
     for problem in registry.problems:
         warn(problem)
-    wanted = set(chosen or snapshot.nodes)
-    nodes = sorted((node for node in registry.nodes if node.id in wanted), key=lambda node: node.id)
+    nodes = sorted(registry.nodes, key=lambda node: node.id)
     if form and view is None:
         merger = Merger(snapshot.profiles)
         write({node.id: merger.merge(node.id, snapshot.nodes[node.id]).entry for node in nodes}, form)
