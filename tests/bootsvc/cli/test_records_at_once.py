@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from head_node import WWCTL
+
 from bootsvc.store import Store
 
 # Each command is a process of its own, forked when everything is imported: 200 interpreters would only load the machine.
@@ -22,6 +24,10 @@ for index in range(100):
         children.append(child)
 print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
+# And some as an administrator has them, several at a time.
+COMMANDS = [
+    [*words.split(), f"p{index}"] for index in range(6) for words in ("node add --tagadd p=1", "profile add --comment x")
+]
 CONF = "paths:\n  sysconfdir: {root}/etc\n  localstatedir: {root}/lib\n"
 
 
@@ -36,8 +42,16 @@ def test_no_edit_is_lost_and_every_reader_sees_a_whole_file(tmp_path: Path) -> N
     environment = {**os.environ, "WAREWULFCONF": str(tmp_path / "warewulf.conf")}
     command = [sys.executable, "-c", AT_ONCE]
     seen = 0
+    waiting = list(COMMANDS)
+    running: list[subprocess.Popen[bytes]] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        while process.poll() is None:
+        while waiting or running or process.poll() is None:
+            ended = [one for one in running if one.poll() is not None]
+            assert [one.returncode for one in ended] == [0] * len(ended)
+            running = [one for one in running if one not in ended]
+            while waiting and len(running) < 4:
+                words = [WWCTL, *waiting.pop()]
+                running.append(subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL))
             count = len(Store(store.path).load().nodes)
             assert count >= max(seen, 100)
             seen = count
@@ -48,8 +62,11 @@ def test_no_edit_is_lost_and_every_reader_sees_a_whole_file(tmp_path: Path) -> N
     assert nodes == {
         **{f"n{index}": {"comment": f"set {index}", "init": "x" * 400} for index in range(100)},
         **{f"new{index}": {"tags": {"a": str(index)}} for index in range(100)},
+        **{f"p{index}": {"tags": {"p": "1"}} for index in range(6)},
     }
+    assert store.load().profiles == {f"p{index}": {"comment": "x"} for index in range(6)}
     lines = store.path.read_text().splitlines()
-    assert (lines[0], lines[-1]) == ("# top", "# end")
+    assert lines[0] == "# top"
+    assert "# end" in lines
     assert [line for line in lines if " # n" in line] == [f"  n{index}: # n{index}" for index in range(100)]
     assert Store(store.path, tmp_path / "lib/warewulf/bootsvc/nodes.cache").load() == store.load()
