@@ -29,7 +29,7 @@ __all__ = ["site"]
         ("node set n01 --image rocky-8 -y", 1, "there is no image 'rocky-8'", "did you mean 'rocky-9'?"),
         ("image show rocky9", 1, "there is no image 'rocky9'", "did you mean 'rocky-9'?"),
         ("container list debain-12", 1, "there is no image 'debain-12'", "did you mean 'debian-12'?"),
-        ("overlay list hostz", 1, "there is no overlay 'hostz'", "did you mean 'hosts'?"),
+        ("overlay list hostnme", 1, "there is no overlay 'hostnme'", "did you mean 'hostname'?"),
         ("power on n01", 2, "`wwctl` has no command 'power'", "bootsvc does not talk to BMCs"),
         ("node console n01", 2, "`wwctl node` has no command 'console'", "bootsvc does not talk to BMCs"),
         ("--warewulfconf /nonexistent node list", 1, "/nonexistent: no such file", "--warewulfconf and $WAREWULFCONF"),
