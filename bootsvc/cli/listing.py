@@ -13,6 +13,7 @@ from bootsvc.cli.table import EMPTY, Table, as_json, as_yaml
 from bootsvc.cli.terminal import warn
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
+from bootsvc.yamlfile import paused_gc
 from netboot.merge import Merger, leaves, sources
 from netboot.node import NetDev, Node
 
@@ -87,6 +88,7 @@ VIEWS: Mapping[str, tuple[NodeView, list[str], str]] = {
 
 
 @click.pass_obj
+@paused_gc()
 def list_nodes(invocation: Invocation, /, names: tuple[str, ...], view: str | None, form: str | None) -> None:
     """List nodes, with their profiles applied.
 

@@ -38,6 +38,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = 
     """The table's lines, each ended by a newline; an empty cell shows `empty`."""
     lines = [list(header), ["-" * len(title) for title in header], *([cell or empty for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
+    # One template for all lines: a table may have 200 000 of them.
+    line_of = "  ".join(f"{{:<{width}}}" for width in widths).format
+    return "".join(f"{line_of(*line).rstrip()}\n" for line in lines)
