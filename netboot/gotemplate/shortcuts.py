@@ -66,7 +66,7 @@ def _plain(builtin: Builtin, arguments: Arguments) -> Run:
             value = only(frame, dot)
             try:
                 return target(value)
-            except FunctionError as exc:
+            except (FunctionError, LimitExceeded) as exc:
                 raise place.error(f"error calling {name}: {exc}") from exc
 
         return one
@@ -78,7 +78,7 @@ def _plain(builtin: Builtin, arguments: Arguments) -> Run:
         values = evaluate(frame, dot)
         try:
             return target(*values)
-        except FunctionError as exc:
+        except (FunctionError, LimitExceeded) as exc:
             raise place.error(f"error calling {name}: {exc}") from exc
 
     return several
@@ -99,7 +99,7 @@ def _two(builtin: Builtin, arguments: Arguments, left: Run, right: Run) -> Run:
             return (first == second) is equal
         try:
             return target(first, second)
-        except FunctionError as exc:
+        except (FunctionError, LimitExceeded) as exc:
             raise place.error(f"error calling {name}: {exc}") from exc
 
     return two

@@ -35,6 +35,11 @@ def failure(text: str, data: Value = None, limits: Limits = SMALL) -> str:
         ("{{$x := list 1}}{{range 40}}{{$x = list $x $x}}{{end}}{{$x}}", "a text is longer than the limit of an output"),
         ("{{$x := 1}}{{range 150}}{{$x = list $x}}{{end}}{{$x}}", "a value is nested more than 100 deep"),
         ("{{$x := 1}}{{range 150}}{{$x = list $x}}{{end}}{{printf `%q` $x}}", "a value is nested more than 100 deep"),
+        ("{{$x := list}}{{range 150}}{{$x = list $x}}{{end}}{{eq $x $x}}", "error calling eq: a value is nested more than 100"),
+        (
+            "{{$x := list}}{{range 150}}{{$x = list $x}}{{end}}{{eq $x $x $x}}",
+            "error calling eq: a value is nested more than 100",
+        ),
         ("{{repeat 2000 `x`}}", "a function returned a text of more than 1000 characters"),
     ],
 )
