@@ -126,9 +126,9 @@ def read(folder: Path) -> Overlay:
     items: list[Item] = []
     removals: list[bytes] = []
     for item in _items(tree(folder), description):
-        parent, _, name = item.path.rpartition(b"/")
+        parent, slash, name = item.path.rpartition(b"/")
         if name.startswith(WHITEOUT.encode()):
-            removals.append(b"/".join(filter(None, (parent, name.removeprefix(WHITEOUT.encode())))))
+            removals.append(parent + slash + name.removeprefix(WHITEOUT.encode()))
         else:
             items.append(item)
     removals += [os.fsencode(path.strip("/")) for path in (description.remove if description else ())]

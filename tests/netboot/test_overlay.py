@@ -216,6 +216,14 @@ def test_what_cannot_be_removed(tmp_path: Path, path: str) -> None:
         load("bad", [tmp_path])
 
 
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh..."])
+def test_a_whiteout_without_a_name_takes_nothing_away(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "bad/rootfs/etc" / name).touch()
+    with pytest.raises(OverlayError, match="overlay bad"):
+        load("bad", [tmp_path])
+
+
 def test_the_layout_of_older_warewulfs(tmp_path: Path) -> None:
     (tmp_path / "old/etc").mkdir(parents=True)
     (tmp_path / "old/etc/motd").write_text("x")
