@@ -8,7 +8,7 @@ of the head node.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ from netboot.engine import HeadFiles, Output, RenderContext, Rendering, Variable
 from netboot.errors import TemplateError
 from netboot.facts import FILTERS, NodeFacts
 from netboot.hostnames import host_names
+from netboot.output_marks import END, FILE, LINK, MARK, cut
 from netboot.reads import COUNT, EACH, KEYS, Trace, parts, stand_in, whole
 from netboot.template_variables import variables
 
-_MARK = re.compile("\x00(file|link) ([^\x00]*)\x00\n?")
+_MARK = re.compile(f"{MARK}\n?")
+MAX_TEXT = 16 << 20
+"""Characters of all that one template writes, and of one text or list that it multiplies: what a mistake may cost."""
 _FAILURES = (
     jinja2.TemplateError,
     TypeError,
@@ -38,11 +41,26 @@ _FAILURES = (
 )
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """Of two operators a few characters could fill the memory, or take for ever."""
+
+    intercepted_binops = frozenset(("*", "**"))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Raises ValueError for a result beyond the limits."""
+        for one, times in ((left, right), (right, left)):
+            if operator == "*" and isinstance(one, Sized) and isinstance(times, int) and len(one) * times > MAX_TEXT:
+                raise ValueError(f"a text or list of {len(one) * times} is longer than {MAX_TEXT}")
+        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MAX_TEXT:
+            raise ValueError(f"{left} ** {right} is too large")
+        return super().call_binop(context, operator, left, right)
+
+
 class Jinja:
     """The engine."""
 
     def __init__(self) -> None:
-        self._environment = ImmutableSandboxedEnvironment(
+        self._environment = _Environment(
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -72,16 +90,25 @@ class JinjaTemplate:
     def render(self, context: RenderContext, path: str, trace: Trace, files: HeadFiles) -> Rendering:
         call = _Call(context, files)
         pieces: list[str] = []
+        aborted = False
         try:
-            for piece in self._template.generate(call.names(trace)):
-                pieces.append(piece)
-        except _Aborted:
-            return Rendering(outputs=tuple(_outputs("".join(pieces), path)), aborted=True, backup=call.backup)
+            try:
+                self._write(call.names(trace), pieces)
+            except _Aborted:
+                aborted = True
+            return Rendering(outputs=tuple(_outputs("".join(pieces), path)), aborted=aborted, backup=call.backup)
         except _FAILURES as exc:
             raise TemplateError(str(exc), line=getattr(exc, "lineno", None) or _line(exc)) from exc
         except Error as exc:
             raise TemplateError(exc.message, line=_line(exc), hint=exc.hint) from exc
-        return Rendering(outputs=tuple(_outputs("".join(pieces), path)), backup=call.backup)
+
+    def _write(self, names: dict[str, Any], pieces: list[str]) -> None:
+        size = 0
+        for piece in self._template.generate(names):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_TEXT:
+                raise ValueError(f"the output is longer than {MAX_TEXT} characters")
 
 
 class _Aborted(Exception):
@@ -107,10 +134,10 @@ class _Call:
         }
 
     def file(self, path: object) -> str:
-        return f"\x00file {_plain(path)}\x00"
+        return f"{FILE}{_plain(path)}{END}"
 
     def softlink(self, target: object) -> str:
-        return f"\x00link {_plain(target)}\x00"
+        return f"{LINK}{_plain(target)}{END}"
 
     def abort(self) -> str:
         raise _Aborted
@@ -156,25 +183,13 @@ def _plain(value: object) -> str:
 
 
 def _outputs(text: str, path: str) -> Iterator[Output]:
-    """The files in a rendered text; a part with a link mark is a link to the last target that it names."""
-    pieces = _MARK.split(text)
-    name, content, target = path, pieces[0], None
-    begun = False
-    for kind, word, following in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        if kind == "link":
-            target, content = word, content + following
-            continue
-        if begun or target is not None:
-            yield from _output(name, content, target)
-        begun, name, content, target = True, word, following, None
-    yield from _output(name, content, target)
-
-
-def _output(path: str, text: str, target: str | None) -> Iterator[Output]:
-    if target is not None:
-        yield Output(path=path, target=target)
-    elif text.strip():
-        yield Output(path=path, text=text)
+    """The files in a rendered text; what is nothing but white space makes none. Raises ValueError for what is no text."""
+    for name, content, target in cut(text, _MARK, path):
+        if target is not None:
+            yield Output(path=name, target=target)
+        elif content.strip():
+            content.encode(errors="surrogateescape")
+            yield Output(path=name, text=content)
 
 
 def _dumps(value: object, **options: Any) -> str:

@@ -122,6 +122,7 @@ PURE = (
     "netboot.merge",
     "netboot.nettags",
     "netboot.node",
+    "netboot.output_marks",
     "netboot.reads",
     "netboot.storage",
     "netboot.systemd_names",

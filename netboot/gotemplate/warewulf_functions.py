@@ -1,7 +1,6 @@
 """Warewulf's own template functions, and the files that one execution makes.
 
-`file`, `softlink` and `ImportLink` write marks into the output, which is cut along them afterwards. A mark begins with half of
-a surrogate pair, which no text of a template, of a file or of nodes.conf can hold.
+`file`, `softlink` and `ImportLink` write marks into the output, which is cut along them afterwards (`netboot.output_marks`).
 """
 
 import re
@@ -17,13 +16,13 @@ from netboot.gotemplate.errors import Abort, FunctionError
 from netboot.gotemplate.quoting import from_bytes
 from netboot.gotemplate.sprig import sprig_functions
 from netboot.gotemplate.values import Functions, Value, function, wrap_int64
+from netboot.output_marks import END, FILE, LINK, MARK, BrokenMark, cut
 from netboot.reads import Trace
 from netboot.storage import Storage
 from netboot.systemd_names import escape, escape_path
 
 MAX_LINKS = 40
-_FILE, _LINK, _END = "\ud800F", "\ud800L", "\ud801"
-_MARK = re.compile("(?:(?:(?<=\n)|(?<=\ud801)|\\A)[ \t]*)?\ud800([FL])([^\ud801]*)\ud801(?:[ \t]*\r?\n)?")
+_MARK = re.compile(f"(?:(?:(?<=\n)|(?<={END})|\\A)[ \t]*)?{MARK}(?:[ \t]*\r?\n)?")
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 
 
@@ -132,19 +131,11 @@ class Execution:
 
         Raises FunctionError for a mark that another function has changed.
         """
-        pieces = _MARK.split(text)
-        if any(half in piece for piece in (*pieces[::3], *pieces[2::3]) for half in ("\ud800", "\ud801")):
-            raise FunctionError("what file, softlink and ImportLink give is no text: no other function may change it")
-        name, content, target, begun = self._path, [pieces[0]], None, False
-        for kind, word, following in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-            if kind == "L":
-                target = word
-                content.append(following)
-                continue
-            if begun or target is not None:
-                yield _output(name, content, target)
-            name, content, target, begun = self._named(word), [following], None, True
-        yield _output(name, content, target)
+        try:
+            for path, content, target in cut(text, _MARK, self._path, self._named):
+                yield Output(path=path, text="" if target is not None else content, target=target)
+        except BrokenMark as exc:
+            raise FunctionError(str(exc)) from exc
 
     def _named(self, name: str) -> str:
         """A name from `file`: from the node's root, or beside the template."""
@@ -159,22 +150,18 @@ class Execution:
         return from_bytes(self._files.read(path, root) or b"")
 
 
-def _output(path: str, content: list[str], target: str | None) -> Output:
-    return Output(path=path, text="" if target is not None else "".join(content), target=target)
-
-
 def _named_mark(kind: str, what: str) -> Callable[[str], Value]:
     @function(params=("string",))
     def mark(name: str) -> Value:
         if not name or "\0" in name or "\n" in name:
             raise FunctionError(f"{name!r} is no {what}")
-        return f"{kind}{name}{_END}"
+        return f"{kind}{name}{END}"
 
     return mark
 
 
-_file = _named_mark(_FILE, "name of a file")
-_softlink = _named_mark(_LINK, "target of a link")
+_file = _named_mark(FILE, "name of a file")
+_softlink = _named_mark(LINK, "target of a link")
 
 
 @function(params=())

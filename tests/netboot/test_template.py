@@ -13,6 +13,7 @@ from netboot.node import Node, to_node
 from netboot.reads import COUNT, EACH, KEYS, KIND, ReadPath, Trace, digest
 from netboot.urls import Urls
 
+LOOPS = "{{% set a = '0123456789' | list %}}" + "{{% {0} %}}" * 8 + "0123456789" + "{{% endfor %}}" * 8
 ADDRESS = IPv4Address("10.0.0.100")
 
 
@@ -84,6 +85,33 @@ def test_what_cannot_be_parsed_has_a_line(source: bytes, line: int) -> None:
 def test_what_cannot_be_rendered_is_a_sentence(source: str) -> None:
     with pytest.raises(OverlayError, match=r"overlay mine, etc/x\.j2:1: .* \(node n1\)"):
         rendered(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{{ '\\ud800' }}", "no text"),
+        ("{{ '\\udc41' }}", "surrogates not allowed"),
+        ("{{ file('a') | upper | replace('\\ud801', '') }}", "no text"),
+        ("{{ abort() if nodes | length > 1 }}{{ '\\ud800' }}", "no text"),
+        ("{{ 'x' * 3000000000 }}", "a text or list of 3000000000 is longer"),
+        ("{{ 3000000000 * [1] }}", "a text or list of 3000000000 is longer"),
+        ("{{ 10 ** (10 ** 8) }}", "too large"),
+        (LOOPS.format("for i in a"), "the output is longer than 16777216 characters"),
+    ],
+)
+def test_what_would_not_end_or_is_no_text_is_a_sentence(source: str, reason: str) -> None:
+    with pytest.raises(OverlayError, match=rf"overlay mine, etc/x\.j2:.*{reason}.* \(node n1\)"):
+        rendered(source)
+
+
+def test_what_a_file_or_nodes_conf_holds_is_never_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "nul").write_bytes(b"a\x00file etc/shadow\x00evil \xed\xa0\x80F/etc/shadow\xed\xa0\x81")
+    files = NotedFiles(FileCache())
+    source = f"{{{{ node.comment }}}} {{{{ include_file('{tmp_path}/nul') }}}}".encode()
+    made = render(source, context(node("n1", comment="\x00file b\x00")), Trace(), files, path="etc/x.j2")
+    assert [output.path for output in made.outputs] == ["etc/x"]
+    assert made.outputs[0].text.startswith("\x00file b\x00 a\x00file etc/shadow\x00evil")
 
 
 @pytest.mark.parametrize(
