@@ -9,13 +9,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from images.atomic import sync_folder
+from images.atomic import sync_folder, write_whole
 from images.errors import Error
 from images.rootfs import remove_tree
 from netboot import overlay, overlay_toml
@@ -132,9 +132,10 @@ class SiteOverlays:
         """Put a file there, whole, in place of what was there. Raises NoParent or Error."""
 
         def make(staged: Path) -> None:
-            staged.write_bytes(data)
-            staged.chmod(wanted.mode if wanted.mode is not None else 0o644)
+            # Root's alone until all is said; a new owner takes set-user-ID bits away, so that the mode comes last.
+            write_whole(staged, data)
             os.chown(staged, wanted.uid or 0, wanted.gid or 0)
+            staged.chmod(wanted.mode if wanted.mode is not None else 0o644)
 
         self._put(name, path, make, wanted, parents=parents)
 
@@ -156,9 +157,13 @@ class SiteOverlays:
             _state(folder, path, Mode(mode=mode))
 
     def change(self, name: str, path: str, wanted: Mode) -> None:
-        """Other permission bits, or another owner. Raises FileNotInOverlay."""
+        """Other permission bits, or another owner. Raises FileNotInOverlay, or Error for a link."""
         with self._changing() as changing:
-            self._existing(self.find(name), name, path)
+            folder = self.find(name)
+            full = self._existing(folder, name, path)
+            is_link = full.is_symlink() if full is not None else path in _links(folder)
+            if is_link and (wanted.mode is not None or overlay.describe(folder) is not None):
+                raise Error(f"{path!r} in overlay {name!r} is a symbolic link", hint="its mode and owner cannot be changed")
             _state(changing.writable(name), path, wanted)
 
     def delete_file(self, name: str, path: str, *, force: bool = False, parents: bool = False) -> None:
@@ -310,6 +315,12 @@ def _discard(path: Path) -> None:
             remove_tree(path)
         else:
             path.unlink()
+
+
+def _links(folder: Path) -> Mapping[str, str]:
+    """Those that stand in overlay.toml alone."""
+    description = overlay.describe(folder)
+    return {} if description is None else description.links
 
 
 def _or(number: int | None) -> int:

@@ -115,9 +115,13 @@ def _warn_of_none(nodes: Sequence[Node]) -> None:
 def _write_archive(site: Site, batch: Batch, node: Node, wanted: Sequence[str], output: Path) -> None:
     names = wanted or [*node.system_overlay, *node.runtime_overlay]
     placed = site.renderer.render(load_all(names, site.library, _Missing()), site.context(node))
-    if not output.absolute().parent.is_dir():
-        raise Error(f"there is no folder {output.absolute().parent}", hint="make it first")
-    write_whole(output.absolute(), archive(placed, batch.view(site.generation(node)), "system"))
+    # Through links, and never in place of a device such as /dev/stdout.
+    target = output.resolve()
+    if not target.parent.is_dir():
+        raise Error(f"there is no folder {target.parent}", hint="make it first")
+    if target.exists() and not target.is_file():
+        raise Error(f"{output} is no file", hint="--output names the file to write")
+    write_whole(target, archive(placed, batch.view(site.generation(node)), "system"))
     print(f"Created image for {node.id}: {output}")
 
 

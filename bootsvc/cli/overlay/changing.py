@@ -57,10 +57,8 @@ def _chown(invocation: Invocation, /, name: str, file: str, owner: str) -> None:
 
 
 def _change(site: Site, name: str, file: str, wanted: Mode) -> None:
-    path = inside(name, file)
+    path = site.path(name, file, rendered=True)
     need_root(f"change overlay {name!r}")
-    if path not in {os.fsdecode(item.path) for item in site.load(name).items}:
-        path, _ = site.file(name, file, rendered=True)
     warn_of_rest(site, name)
     site.overlays.change(name, path, wanted)
 
@@ -147,11 +145,8 @@ def _delete(invocation: Invocation, /, name: str, file: str | None, force: bool,
     """Delete an overlay that no node and no profile has, or one FILE of an overlay."""
     site = Site(invocation)
     if file is not None:
-        site.overlays.find(name)
-        path = inside(name, file)
+        path = site.path(name, file)
         need_root(f"change overlay {name!r}")
-        if path not in {os.fsdecode(item.path) for item in site.load(name).items}:
-            path, _ = site.file(name, file)
         warn_of_rest(site, name)
         site.overlays.delete_file(name, path, force=force, parents=parents)
         print(f"Deleted from overlay {name}: {path}")

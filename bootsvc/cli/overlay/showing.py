@@ -1,6 +1,7 @@
 """`wwctl overlay show` and `info`."""
 
 import os
+import socket
 import sys
 from dataclasses import replace
 
@@ -32,6 +33,8 @@ def _show(invocation: Invocation, /, name: str, file: str, node_name: str | None
         return
     if full.is_dir():
         raise Error(f"{path!r} in overlay {name!r} is a folder", hint=f"`wwctl overlay list -a {name}` shows its files")
+    if not full.is_file():
+        raise Error(f"{path!r} in overlay {name!r} is neither a file, nor a link, nor a folder", hint="delete it")
     content = full.read_bytes()
     if node_name is None or suffix_of(path) is None:
         sys.stdout.buffer.write(content)
@@ -40,8 +43,10 @@ def _show(invocation: Invocation, /, name: str, file: str, node_name: str | None
 
 
 def find_node(site: Site, name: str) -> Node:
-    """Raises UnknownName with the closest one."""
+    """The node, or the head node, which the host overlay is for. Raises UnknownName with the closest one."""
     node = site.registry.by_name(name)
+    if node is None and name in (socket.gethostname(), site.renderer.server.name):
+        return Node(id=name)
     if node is None:
         raise UnknownName("node", name, [known.id for known in site.registry.nodes])
     return node

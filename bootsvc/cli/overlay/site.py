@@ -104,6 +104,14 @@ class Site:
                 return candidate, full
         raise FileNotInOverlay(name, path, get_close_matches(asked, files(tree), n=1))
 
+    def path(self, name: str, file: str, *, rendered: bool = False) -> str:
+        """As `file`, the path alone; also of what stands in overlay.toml and nowhere else."""
+        asked = inside(name, file)
+        description = overlay.describe(self.overlays.find(name))
+        if description is not None and (asked in description.links or asked in description.directories):
+            return asked
+        return self.file(name, file, rendered=rendered)[0]
+
     def load(self, name: str) -> Overlay:
         return self.library.load(name)
 

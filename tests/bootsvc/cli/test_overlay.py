@@ -190,6 +190,35 @@ def test_import(mine: Site, tmp_path: Path) -> None:
     assert "neither a file" in mine.fail("import", "mine", str(source), "etc/other")
 
 
+def test_import_keeps_set_user_id(mine: Site, tmp_path: Path) -> None:
+    (tmp_path / "su").touch()
+    os.chown(tmp_path / "su", 1, 2)
+    (tmp_path / "su").chmod(0o6755)
+    mine.ok("import", "mine", str(tmp_path / "su"), "su")
+    assert stat.S_IMODE((mine.overlays / "mine/rootfs/su").stat().st_mode) == 0o6755
+
+
+def test_what_no_overlay_can_hold_is_named_and_can_go(mine: Site) -> None:
+    os.mkfifo(mine.overlays / "mine/rootfs/etc/pipe")
+    assert "neither a file" in mine.fail("show", "mine", "etc/pipe")
+    mine.ok("delete", "mine", "etc/pipe")
+    mine.ok("chmod", "mine", "etc/motd", "0600")
+
+
+def test_a_link_has_no_mode(mine: Site) -> None:
+    (mine.overlays / "mine/rootfs/link").symlink_to("etc")
+    assert "is a symbolic link" in mine.fail("chmod", "mine", "link", "0600")
+    mine.ok("chown", "mine", "link", "7")
+    assert "is a symbolic link" in mine.fail(
+        "chown", "wwclient", "etc/systemd/system/multi-user.target.wants/wwclient.service", "7"
+    )
+
+
+def test_show_the_host_overlay_for_the_head_node(mine: Site) -> None:
+    assert "10.0.0.11 n1" in mine.ok("show", "host", "etc/hosts", "-r", os.uname().nodename)
+    assert "there is no node 'elsewhere'" in mine.fail("show", "host", "etc/hosts", "-r", "elsewhere")
+
+
 def test_the_first_change_of_ours_copies_it(site: Site) -> None:
     before = {path: path.read_bytes() for path in shipped().rglob("*") if path.is_file()}
     done = site.wwctl("overlay", "chmod", "wwclient", "warewulf/wwclient", "0700")
@@ -302,7 +331,14 @@ def test_build_one_archive(mine: Site, tmp_path: Path) -> None:
     listed = subprocess.run(["cpio", "-t", "--quiet"], input=(tmp_path / "out").read_bytes(), capture_output=True, check=True)
     assert listed.stdout.split() == [b"etc", b"etc/hostname", b"etc/motd"]
     assert mine.wwctl("overlay", "build", "-o", str(tmp_path / "out")).returncode == 2
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
     assert "no folder" in mine.fail("build", "n1", "-o", str(tmp_path / "no/such"))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "."):
+        assert "is no file" in mine.fail("build", "n1", "-o", str(tmp_path / name))
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_check_names_overlays_that_do_not_exist(site: Site) -> None:
