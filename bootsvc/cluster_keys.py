@@ -13,6 +13,18 @@ class KeyPair(NamedTuple):
     public: bytes
 
 
+def public_half(private: bytes, comment: str) -> bytes | None:
+    """The public key's text, made of the private one's; None when that is no key of OpenSSH's without a passphrase."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+    try:
+        key = load_ssh_private_key(private, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + f" {comment}\n".encode()
+
+
 def make_key_pair(kind: str, comment: str) -> KeyPair:
     """A new pair of one of `bootsvc.headconfig.KEY_TYPES`, without a passphrase."""
     # Only here: it takes a tenth of a second to import.

@@ -120,11 +120,12 @@ def test_every_key(tmp_path: Path) -> None:
 
 def test_what_the_head_node_is_told(tmp_path: Path) -> None:
     config = load(
-        tmp_path, "ipaddr6: fd00::1\nprefixlen6: 64\nssh: {key types: [dsa, rsa]}\nwarewulf: {update interval: 5, tls: yes}\n"
+        tmp_path,
+        "ipaddr6: fd00::1\nprefixlen6: 64\nssh: {key types: [dsa, rsa, rot13]}\nwarewulf: {update interval: 5, tls: yes}\n",
     )
     assert config.head == HeadConfig(ipaddr6=IPv6Interface("fd00::1/64"), key_types=("rsa",), update_interval=5, tls=True)
     assert [warning.partition(": ")[2] for warning in config.warnings] == [
-        "ssh: no keys of type 'dsa' are made (ed25519, ecdsa, rsa are)"
+        "ssh: no keys of type 'rot13' are made (ed25519, ecdsa, rsa are)"
     ]
     for text in ("ipaddr6: 10.0.0.1", "nfs: {export paths: [{export options: ro}]}"):
         with pytest.raises(YamlError):

@@ -52,6 +52,12 @@ class Head:
         """Where a file of the head node is written."""
         return self.root / path.relative_to("/")
 
+    def _within(self, target: Path) -> Path:
+        """Raises Error where a link below `root` leads to this machine's own files."""
+        if not target.is_relative_to(self.root.resolve()):
+            raise Error(f"a link below {self.root} leads out of it, to {target}", hint="nothing was written there")
+        return target
+
     def read(self, path: Path) -> str:
         """The file's text; "" when there is none."""
         try:
@@ -61,7 +67,7 @@ class Head:
 
     def write(self, path: Path, text: str) -> bool:
         """Write a file that everybody may read; a first copy of what was there is kept. True when it changed."""
-        target = self.place(path).resolve()
+        target = self._within(self.place(path).resolve())
         before, exists = self.read(path), target.exists()
         if exists and before == text:
             print(f"{target} is current")
@@ -91,6 +97,7 @@ class Head:
             return False
         for path in sorted(files, key=lambda path: path not in private):
             target = self.place(path)
+            self._within(target.parent.resolve())
             if not self.dry:
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_whole(target, files[path])

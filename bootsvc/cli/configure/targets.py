@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from bootsvc.cli.configure.head import Head
-from bootsvc.cluster_keys import make_key_pair
+from bootsvc.cli.terminal import warn
+from bootsvc.cluster_keys import make_key_pair, public_half
 from bootsvc.hostblock import replace_block
 from images.errors import Error
 
@@ -69,8 +70,18 @@ def ssh(head: Head, key_types: Sequence[str]) -> None:
 
 def _make_pair(head: Head, path: Path, kind: str, comment: str) -> None:
     public = path.with_name(path.name + ".pub")
-    if head.place(path).exists() or head.place(public).exists():
-        print(f"{head.place(path)} is there, and stays")
+    has_private, has_public = head.place(path).exists(), head.place(public).exists()
+    if has_private and not has_public:
+        # A command was killed between the two, or somebody deleted it; without it no node gets the key.
+        text = public_half(head.place(path).read_bytes(), comment)
+        if text is not None:
+            head.write_new({public: text}, private=())
+            return
+    if has_private != has_public:
+        there, missing = (path, public) if has_private else (public, path)
+        warn(f"{head.place(there)} is there without {missing.name}", "move it away, and a new pair is made")
+    if has_private or has_public:
+        print(f"{head.place(path if has_private else public)} is there, and stays")
         return
     pair = make_key_pair(kind, comment)
     head.write_new({path: pair.private, public: pair.public}, private=[path])
@@ -95,13 +106,25 @@ def tls(head: Head, *, source: Path | None = None, target: Path | None = None, a
         certificate = files["warewulf.crt"]
     elif all(head.place(folder / name).exists() for name in PAIR):
         print(f"{head.place(folder)} has a key and a certificate, which stay; --force makes new ones")
-        certificate = head.place(folder / "warewulf.crt").read_bytes()
+        certificate = _working(head.place(folder))
     else:
         raise Error(f"{head.place(folder)} has only a part of key and certificate", hint="--force makes new ones")
     for line in describe(certificate):
         print(f"  {line}")
     if not head.config.head.tls:
         print("TLS is off in warewulf.conf (warewulf: tls: false)")
+
+
+def _working(folder: Path) -> bytes:
+    """The certificate that is there; raises Error when nothing can be served with it."""
+    from bootsvc.certificates import BadCertificate, check_pair
+
+    key, certificate = ((folder / name).read_bytes() for name in PAIR)
+    try:
+        check_pair(certificate, key, folder, datetime.now(UTC))
+    except BadCertificate as exc:
+        raise Error(exc.message, hint="--force makes new ones, --import takes others") from exc
+    return certificate
 
 
 def _has_any(head: Head, folder: Path) -> bool:

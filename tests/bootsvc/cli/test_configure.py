@@ -165,6 +165,35 @@ def test_ssh(site: Site, require_tool: Callable[..., Path]) -> None:
     assert {path: content for path, content in site.files().items() if path in before} == before
 
 
+def test_ssh_makes_a_pair_whole_again(site: Site) -> None:
+    site.configure("ssh")
+    before = site.files()
+    public = site.keys / "ssh_host_ed25519_key.pub"
+    public.unlink()
+    assert f"Wrote {public}\n" in site.configure("ssh")
+    assert site.files() == before
+    (site.keys / "ssh_host_ecdsa_key").unlink()
+    status, _, err = site.run("ssh")
+    assert (status, "ssh_host_ecdsa_key.pub is there without ssh_host_ecdsa_key\n" in err) == (0, True)
+    public.unlink()
+    public.with_suffix("").write_text("no key")
+    assert "ssh_host_ed25519_key is there without ssh_host_ed25519_key.pub\n" in site.run("ssh")[2]
+
+
+@pytest.mark.parametrize(("verb", "link"), [("hostfile", "etc/hosts"), ("hostfile", "etc"), ("ssh", "root/.ssh")])
+def test_a_link_below_root_does_not_lead_out_of_it(site: Site, verb: str, link: str) -> None:
+    outside = site.root / "outside"
+    outside.mkdir()
+    place = site.host / link
+    if place.exists():
+        place.rmdir()
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(outside / "file" if link.endswith("hosts") else outside)
+    status, _, err = site.run(verb)
+    assert (status, "leads out of it" in err) == (1, True)
+    assert list(outside.iterdir()) == []
+
+
 def test_ssh_of_a_type_that_is_none(site: Site) -> None:
     status, _, err = site.run("ssh", "-t", "dsa")
     assert status == 2
@@ -233,6 +262,16 @@ def test_tls(site: Site, require_tool: Callable[..., Path]) -> None:
     site.configure("tls", "--import", str(out))
     assert (site.tls / "warewulf.key").read_bytes() == (out / "warewulf.key").read_bytes()
     assert not (site.tls / "ca.crt").exists()
+
+
+def test_a_certificate_of_another_key_is_said(site: Site) -> None:
+    """As a command leaves it that was killed between the two."""
+    site.configure("tls")
+    old = (site.tls / "warewulf.crt").read_bytes()
+    site.configure("tls", "--force")
+    (site.tls / "warewulf.crt").write_bytes(old)
+    status, _, err = site.run("tls")
+    assert (status, "is not the certificate of warewulf.key\n(--force makes new ones" in err) == (1, True)
 
 
 def test_tls_import_of_what_is_no_pair_changes_nothing(site: Site) -> None:
