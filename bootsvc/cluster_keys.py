@@ -26,7 +26,7 @@ def public_half(private: bytes, comment: str) -> bytes | None:
 
 
 def make_key_pair(kind: str, comment: str) -> KeyPair:
-    """A new pair of one of `bootsvc.headconfig.KEY_TYPES`, without a passphrase."""
+    """A new pair of one of `netboot.head_conf.KEY_TYPES`, without a passphrase."""
     # Only here: it takes a tenth of a second to import.
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat

@@ -40,7 +40,7 @@ from bootsvc.dhcp.settings import dhcp_config
 from bootsvc.dns import settings as dns
 from bootsvc.dns.settings import DnsConfig, dns_config
 from bootsvc.errors import access_hint
-from bootsvc.headconfig import HeadConfig, head_config
+from bootsvc.headconfig import check_head
 from bootsvc.keytable import (
     Anything,
     ListOf,
@@ -160,9 +160,8 @@ class Config:
     http: HttpConfig = HttpConfig()
     dns: DnsConfig = field(default_factory=DnsConfig)
     image_mounts: tuple[ImageMount, ...] = ()
-    head: HeadConfig = field(default_factory=HeadConfig)
-    templates: HeadConf = field(default_factory=HeadConf)
-    """What `.ww` templates may name of it."""
+    head: HeadConf = field(default_factory=HeadConf)
+    """What `wwctl configure` makes of the head node, and what templates may name of it."""
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -184,7 +183,8 @@ class Config:
         settings = Settings(source)
         if document is not None:
             settings.read(document, TABLE)
-        return replace(_config(settings), templates=_templates({} if document is None else value(document, source), settings))
+        check_head(settings)
+        return replace(_config(settings), head=_head({} if document is None else value(document, source), settings))
 
 
 _UNUSED_PATHS = ("bindir", "srvdir", "firewallddir", "systemddir", "datadir", "wwclientdir", "wwfilesdir")
@@ -260,7 +260,6 @@ def _config(settings: Settings) -> Config:
         http=_http(settings),
         dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),
-        head=head_config(settings),
         warnings=tuple(settings.warnings),
         **_given(fqdn=get("fqdn")),
     )
@@ -313,7 +312,7 @@ def _paths(settings: Settings) -> Paths:
     )
 
 
-def _templates(document: Mapping[str, Any], settings: Settings) -> HeadConf:
+def _head(document: Mapping[str, Any], settings: Settings) -> HeadConf:
     paths = _paths(settings)
     known = {
         "sysconfdir": paths.sysconfdir,

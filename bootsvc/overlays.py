@@ -49,11 +49,11 @@ def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
         dns=config.dhcp.dns,
         sysconfdir=config.paths.sysconfdir,
         chroots=config.paths.chroots,
-        conf=config.templates,
+        conf=config.head,
         authorized_keys=authorized_keys(Path("/root"), config.paths.nodes_conf.parent / "authorized_keys"),
-        update_interval=config.head.update_interval,
+        update_interval=config.head.warewulf.update_interval,
         exports=exports(config, config.network or network),
-        key_type=config.head.key_types[0],
+        key_type=config.head.made_key_types[0],
     )
 
 
@@ -74,8 +74,8 @@ def exports(config: Config, network: IPv4Network) -> tuple[Export, ...]:
     clients = [f"{network.network_address}/{network.netmask}"]
     if config.head.ipaddr6 is not None:
         clients.append(str(config.head.ipaddr6.network))
-    folders = config.head.exports if config.head.nfs else ()
-    return tuple(Export(path=str(one.path), options=one.options, clients=tuple(clients)) for one in folders)
+    folders = config.head.nfs.exports if config.head.nfs.enabled else ()
+    return tuple(Export(path=one.path, options=one.options, clients=tuple(clients)) for one in folders)
 
 
 def authorized_keys(home: Path, site: Path) -> tuple[str, ...]:

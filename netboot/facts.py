@@ -17,11 +17,10 @@ from images.syncuser import AccountFiles
 from netboot.accounts import ROOT_TAG, Wishes, merge
 from netboot.engine import HeadFiles, RenderContext
 from netboot.errors import OverlayError
+from netboot.head_conf import KEY_TYPES
 from netboot.reads import Trace
 from netboot.storage import Storage, escape_path, fstab_field
 
-KEY_TYPES = ("ed25519", "ecdsa", "rsa")
-"""Of sshd's host keys; `wwctl configure ssh` makes them."""
 TRUE_WORDS = ("true", "yes", "1", "t")
 SECRET = re.compile("pass(word|wd|phrase)|secret|token|credential|private|asset.key", re.IGNORECASE)
 """What the last name of a secret's path looks like."""

@@ -1,12 +1,15 @@
-"""What Go templates may name of warewulf.conf, as Warewulf has it: text as the file says it, defaults where it says nothing."""
+"""What warewulf.conf says of the head node itself, for `wwctl configure` and for templates: Warewulf's defaults, and otherwise
+the text as it stands in the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Interface
 from typing import Any
 
+KEY_TYPES = ("ed25519", "ecdsa", "rsa")
+"""Of sshd's host keys; `wwctl configure ssh` makes them."""
 DEFAULT_EXPORT = "rw,sync,no_subtree_check"
-TRUE_WORDS = ("true", "yes", "on", "1", "t")
+TRUE_WORDS = ("true", "yes", "on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +77,13 @@ class HeadConf:
     dhcp: DhcpConf = DhcpConf()
     tftp: TftpConf = field(default_factory=TftpConf)
     nfs: NfsConf = NfsConf()
-    key_types: tuple[str, ...] = ("ed25519", "ecdsa", "rsa")
+    key_types: tuple[str, ...] = KEY_TYPES
     paths: dict[str, str] = field(default_factory=lambda: dict(PATHS))
+
+    @property
+    def made_key_types(self) -> tuple[str, ...]:
+        """Those of `key_types` that can be made; all where that leaves none."""
+        return tuple(kind for kind in self.key_types if kind in KEY_TYPES) or KEY_TYPES
 
 
 PATHS: Mapping[str, str] = {

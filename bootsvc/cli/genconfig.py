@@ -98,16 +98,16 @@ def _effective(config: "Config") -> dict[str, Any]:
         **({"ipaddr6": str(head.ipaddr6)} if head.ipaddr6 else {}),
         "warewulf": {
             "port": config.http.port,
-            "tls": head.tls,
-            "update interval": head.update_interval,
-            "host overlay": head.host_overlay,
+            "tls": head.warewulf.tls,
+            "update interval": head.warewulf.update_interval,
+            "host overlay": head.warewulf.host_overlay,
         },
         "dhcp": {"enabled": dhcp.enabled, **lent},
         "tftp": {"enabled": config.tftp.enabled, **({"ipxe": dict(config.tftp.ipxe)} if config.tftp.ipxe else {})},
         "nfs": {
-            "enabled": head.nfs,
-            "export paths": [{"path": str(one.path), "export options": one.options} for one in head.exports],
-            "systemd name": head.nfs_unit,
+            "enabled": head.nfs.enabled,
+            "export paths": [{"path": one.path, "export options": one.options} for one in head.nfs.exports],
+            "systemd name": head.nfs.systemd_name,
         },
         "ssh": {"key types": list(head.key_types)},
         "image mounts": [

@@ -6,9 +6,9 @@ import pytest
 
 from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig, TlsConfig
 from bootsvc.dhcp.settings import Mode, Subnet, Unknown
-from bootsvc.headconfig import HeadConfig, NfsExport
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
+from netboot.head_conf import PATHS, DaemonConf, DhcpConf, ExportConf, HeadConf, NfsConf, TftpConf
 
 # Warewulf 4.7's keys, each with a value of its own kind.
 EVERY_KEY = """\
@@ -77,6 +77,15 @@ bootsvc:
   router advertisements: no
 """
 
+MOVED = {
+    "localstatedir": "/srv/state",
+    "ipxesource": "/usr/share/ipxe",
+    "wwoverlaydir": "/srv/overlays",
+    "wwchrootdir": "/srv/state/warewulf/chroots",
+    "wwprovisiondir": "/srv/state/warewulf/provision",
+    "wwfilesdir": "/srv/files",
+}
+
 
 def load(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "warewulf.conf"
@@ -110,10 +119,14 @@ def test_every_key(tmp_path: Path) -> None:
         tftp=TftpConfig(ipxe={"00:00": "undionly.kpxe", "00:07": "snponly.efi"}),
         http=HttpConfig(port=9873),
         image_mounts=(ImageMount(source=Path("/etc/resolv.conf"), dest=PurePosixPath("/etc/resolv.conf"), readonly=True),),
-        head=HeadConfig(
+        head=HeadConf(
             ipaddr6=IPv6Interface("fd00::1/64"),
-            exports=(NfsExport(path=Path("/home"), options="rw,sync"),),
+            warewulf=DaemonConf(secure=False, systemd_name="warewulfd"),
+            dhcp=DhcpConf(range_start="10.0.1.1", range_end="10.0.1.255", range6_start="fd00::100", range6_end="fd00::200"),
+            tftp=TftpConf(root="/srv/tftp", ipxe={"00:00": "undionly.kpxe", "00:07": "snponly.efi"}),
+            nfs=NfsConf(exports=(ExportConf(path="/home", options="rw,sync"),)),
             key_types=("ed25519",),
+            paths={**PATHS, **MOVED},
         ),
     )
 
@@ -123,7 +136,8 @@ def test_what_the_head_node_is_told(tmp_path: Path) -> None:
         tmp_path,
         "ipaddr6: fd00::1\nprefixlen6: 64\nssh: {key types: [dsa, rsa, rot13]}\nwarewulf: {update interval: 5, tls: yes}\n",
     )
-    assert config.head == HeadConfig(ipaddr6=IPv6Interface("fd00::1/64"), key_types=("rsa",), update_interval=5, tls=True)
+    assert (config.head.ipaddr6, config.head.made_key_types) == (IPv6Interface("fd00::1/64"), ("rsa",))
+    assert config.head.warewulf == DaemonConf(update_interval=5, tls=True)
     assert [warning.partition(": ")[2] for warning in config.warnings] == [
         "ssh: no keys of type 'rot13' are made (ed25519, ecdsa, rsa are)"
     ]

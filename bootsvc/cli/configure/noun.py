@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, Verb
-from bootsvc.headconfig import KEY_TYPES
+from netboot.head_conf import KEY_TYPES
 
 if TYPE_CHECKING:
     from bootsvc.cli.configure.head import Head
@@ -43,7 +43,7 @@ def _run(target: str, head: "Head", /, **options: Any) -> None:
     from bootsvc.cli.configure import targets
 
     if target == "ssh":
-        options = {"key_types": options.get("key_types") or head.config.head.key_types}
+        options = {"key_types": options.get("key_types") or head.config.head.made_key_types}
     getattr(targets, target)(head, **options)
 
 
@@ -91,7 +91,7 @@ def _configure(ctx: click.Context, /, every: bool, dry: bool, root: str) -> None
     head = _head(invocation, root, dry=dry)
     for target in ALL:
         print(f"# {target}")
-        if target == "tls" and not head.config.head.tls:
+        if target == "tls" and not head.config.head.warewulf.tls:
             print("TLS is off in warewulf.conf (warewulf: tls: false); nothing to do")
         else:
             _run(target, head)

@@ -21,13 +21,13 @@ def hostfile(head: Head) -> None:
 
 
 def nfs(head: Head) -> None:
-    config = head.config.head
-    if not config.nfs:
+    config = head.config.head.nfs
+    if not config.enabled:
         print("NFS is off in warewulf.conf (nfs: enabled: false); nothing to do")
         return
     if _write_lines(head, EXPORTS):
         head.run_if_there("exportfs", "-ra")
-    head.start(config.nfs_unit)
+    head.start(config.systemd_name)
 
 
 def _write_lines(head: Head, path: Path) -> bool:
@@ -47,9 +47,9 @@ def _write_lines(head: Head, path: Path) -> bool:
 
 
 def _overlay_is_on(head: Head) -> bool:
-    if not head.config.head.host_overlay:
+    if not head.config.head.warewulf.host_overlay:
         print("the host overlay is off in warewulf.conf (warewulf: host overlay: false); nothing to write")
-    return head.config.head.host_overlay
+    return head.config.head.warewulf.host_overlay
 
 
 def ssh(head: Head, key_types: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ def tls(head: Head, *, source: Path | None = None, target: Path | None = None, a
         raise Error(f"{head.place(folder)} has only a part of key and certificate", hint="--force makes new ones")
     for line in describe(certificate):
         print(f"  {line}")
-    if not head.config.head.tls:
+    if not head.config.head.warewulf.tls:
         print("TLS is off in warewulf.conf (warewulf: tls: false)")
 
 

@@ -98,7 +98,7 @@ nfs:
 ssh: {key types: [rsa]}
 paths: {sysconfdir: /usr/local/etc, datadir: /usr/local/share}
 """)
-    conf = Config.load(tmp_path / "warewulf.conf").templates
+    conf = Config.load(tmp_path / "warewulf.conf").head
     assert conf.ipaddr6 == IPv6Interface("fd00::1/64")
     assert (conf.warewulf.port, conf.warewulf.secure, conf.warewulf.update_interval) == (9999, False, 5)
     assert (conf.dhcp.range_start, conf.dhcp.systemd_name, conf.dhcp.template) == ("10.0.0.10", "dnsmasq", "default")
