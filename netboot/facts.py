@@ -19,7 +19,8 @@ from netboot.engine import HeadFiles, RenderContext
 from netboot.errors import OverlayError
 from netboot.head_conf import KEY_TYPES
 from netboot.reads import Trace
-from netboot.storage import Storage, escape_path, fstab_field
+from netboot.storage import Storage, fstab_field
+from netboot.systemd_names import escape_path
 
 TRUE_WORDS = ("true", "yes", "1", "t")
 SECRET = re.compile("pass(word|wd|phrase)|secret|token|credential|private|asset.key", re.IGNORECASE)

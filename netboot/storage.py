@@ -12,6 +12,7 @@ from typing import Any
 
 from netboot.errors import OverlayError
 from netboot.node import Disk, FileSystem, Partition
+from netboot.systemd_names import escape_path
 
 IGNITION_VERSION = "3.2.0"
 """The oldest specification with `resize`: what EL 8 has reads it, too."""
@@ -178,24 +179,6 @@ class Storage:
             if not isinstance(record, Mapping) or not record.get("device"):
                 raise _bad(name, f"has an entry without a device: {record!r}")
             yield record
-
-
-def escape_path(path: str) -> str:
-    """A path as systemd writes it in a unit's name (systemd.unit(5), "String escaping for inclusion in unit names")."""
-    parts = "/".join(part for part in path.split("/") if part)
-    if not parts:
-        return "-"
-    return "".join(
-        "-" if char == "/" else char if _plain(char, first=index == 0) else _escaped(char) for index, char in enumerate(parts)
-    )
-
-
-def _plain(char: str, *, first: bool) -> bool:
-    return char.isascii() and (char.isalnum() or char in ":_" or (char == "." and not first))
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def _specifiers(text: str) -> str:

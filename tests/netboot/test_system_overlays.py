@@ -23,7 +23,7 @@ from netboot.node import Node, to_node
 from netboot.overlay import Item, load, shipped
 from netboot.overlay_render import render_items
 from netboot.reads import Trace
-from netboot.storage import escape_path
+from netboot.systemd_names import escape_path
 from netboot.urls import Urls
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "system-overlays"
