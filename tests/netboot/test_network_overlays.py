@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 from network_nodes import NODES, SERVER
+from system_overlays import SYSTEM_OVERLAYS
 
 from netboot.engine import RenderContext
 from netboot.node import Node
@@ -16,18 +17,7 @@ from netboot.overlay_render import render_items
 from netboot.reads import digest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "networks"
-OVERLAYS = (
-    "NetworkManager",
-    "hosts",
-    "ifcfg",
-    "ifupdown",
-    "netplan",
-    "resolv",
-    "systemd.netname",
-    "systemd.networkd",
-    "udev.netname",
-    "wicked",
-)
+OVERLAYS = sorted({path.name for path in shipped().iterdir() if path.is_dir()} - {*SYSTEM_OVERLAYS})
 
 
 def rendered(name: str, node: Node) -> Mapping[bytes, Item]:
