@@ -6,15 +6,17 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename; the file is its owner's alone (0600)."""
+    """Write beside, fsync, rename; the file is its owner's alone (0600). An OSError names the file, also of a full disk."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
         try:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException as exc:
             os.unlink(file.name)
+            if isinstance(exc, OSError) and exc.filename is None:
+                exc.filename = str(path)
             raise
 
 

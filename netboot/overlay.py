@@ -122,6 +122,14 @@ def load(name: str, folders: Sequence[Path]) -> Overlay:
 
 def read(folder: Path) -> Overlay:
     """Read the overlay in this folder. Raises OverlayError."""
+    try:
+        return _read(folder)
+    except OSError as exc:
+        reason = "only root can read it" if isinstance(exc, PermissionError) else f"it cannot be read: {exc.strerror}"
+        raise OverlayError(f"overlay {folder.name}, {exc.filename}: {reason}", hint="look at the file and its folder") from exc
+
+
+def _read(folder: Path) -> Overlay:
     description = describe(folder)
     items: list[Item] = []
     removals: list[bytes] = []

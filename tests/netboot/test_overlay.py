@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
@@ -141,6 +142,23 @@ def test_files_of_one_template(site: Callable[..., Path]) -> None:
     source = "dropped\n{{ file('etc/a') }}\nA\n{{ file('/etc/b') }}\nB\n{{ file('etc/empty') }}\n \n"
     items = rendered(site({"x.j2": source}))
     assert {path: item.content for path, item in items.items()} == {b"etc/a": b"A\n", b"etc/b": b"B\n"}
+
+
+@pytest.mark.root
+def test_what_cannot_be_read_is_a_sentence() -> None:
+    # Not below tmp_path, which no other user can enter.
+    with tempfile.TemporaryDirectory() as place:
+        secret = Path(place) / "mine/rootfs/secret"
+        secret.parent.mkdir(parents=True)
+        for folder in (Path(place), *secret.parents[:2]):
+            folder.chmod(0o755)
+        secret.touch(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(OverlayError, match=r"overlay mine, .*/secret: only root can read it"):
+                load("mine", [Path(place)])
+        finally:
+            os.seteuid(0)
 
 
 def test_bad_overlay_toml_is_a_sentence(site: Callable[..., Path]) -> None:

@@ -30,6 +30,7 @@ def _list(invocation: Invocation, /, names: tuple[str, ...], every: bool, long: 
         try:
             overlay = site.load(name)
         except OverlayError as exc:
+            # The others are shown all the same.
             warn(exc.message, exc.hint)
             continue
         if not every and not long:

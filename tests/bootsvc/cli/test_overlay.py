@@ -366,6 +366,22 @@ def test_kill_9_leaves_whole_overlays(site: Site) -> None:
     assert [path.name for path in site.overlays.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_full_disk_is_named_and_leaves_what_was_there(mine: Site, tmp_path: Path) -> None:
+    motd = mine.overlays / "mine/rootfs/etc/motd.j2"
+    mine.ok("build", "n2")
+    whole = {path: path.read_bytes() for path in mine.built.rglob("*") if path.is_file()}
+    (tmp_path / "big").write_bytes(b"x" * 300_000)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "small", mine.overlays], check=True)
+    try:
+        mine.make_mine()
+        said = mine.fail("import", "-o", "mine", str(tmp_path / "big"), "etc/motd.j2")
+        assert (said.count(str(mine.overlays)), "No space left on device" in said) == (1, True)
+        assert motd.read_text() == "I am {{ node.id }}\n"
+    finally:
+        subprocess.run(["umount", mine.overlays], check=True)
+    assert {path: path.read_bytes() for path in mine.built.rglob("*") if path.is_file()} == whole
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [("wwctl overlay show hostn", "hostname"), ("wwctl overlay show hosts etc/", "etc/hosts.j2")],
