@@ -1,20 +1,22 @@
-"""How long our Go templates take beside Jinja2: one overlay, written in both languages, rendered for every node.
+"""Our Go templates against Jinja2: one overlay, written in both languages, rendered for every node in this process."""
 
-Run by path (`.venv/bin/python bench/gotemplate_render.py`); prints milliseconds for one node, and their ratio.
-"""
+from collections.abc import Callable, Sequence
 
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from context import Context
+from figures import Comparison, Kind, Subject, Target
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from measure import Call
 
+from images.errors import Error
 from netboot.gotemplate.template import Template
 from netboot.gotemplate.values import MISSING, Value
+
+NODES = 1_000
+QUICK = 100
+RENDERED_HOSTS = 20
+"""How many nodes get the hosts file, which has all nodes in it."""
+SHARE = Target(kind=Kind.SHARE, bound=3)
 
 GO = """# {{ .Id }}, made by {{ .Overlay }}
 127.0.0.1 localhost
@@ -130,39 +132,38 @@ def node(number: int) -> dict[str, Value]:
     return {"Id": f"n{number:04}", "Domain": "cluster", "Overlay": "bench", "NetDevs": devices, "Kernel": kernel}
 
 
-def milliseconds(render: Callable[[int], str], times: int) -> float:
-    """CPU time of one rendering, the best of three rounds."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.process_time()
-        for number in range(times):
-            render(number)
-        best = min(best, (time.process_time() - start) / times * 1000)
-    return best
+def measure(context: Context) -> Subject:
+    nodes = [node(number) for number in range(1, 1 + (QUICK if context.quick else NODES))]
+    return Subject(
+        name="gotemplate_render",
+        comparisons=(
+            _compare(context, "a network file for each node", GO, JINJA, nodes, len(nodes)),
+            _compare(context, "a file with all nodes in it", GO + GO_HOSTS, JINJA + JINJA_HOSTS, nodes, RENDERED_HOSTS),
+        ),
+    )
 
 
-def compare(name: str, go: str, jinja: str, nodes: list[dict[str, Value]], times: int) -> None:
+def _compare(context: Context, work: str, go: str, jinja: str, nodes: Sequence[dict[str, Value]], times: int) -> Comparison:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    theirs, ours = environment.from_string(jinja), Template.parse(name, go)
+    theirs, ours = environment.from_string(jinja), Template.parse("bench", go)
     every = [Struct(**fields) for fields in nodes]
 
-    def render_ours(number: int) -> str:
-        return ours.execute({**nodes[number % len(nodes)], "AllNodes": every})
+    def render_ours(fields: dict[str, Value]) -> str:
+        return ours.execute({**fields, "AllNodes": every})
 
-    def render_theirs(number: int) -> str:
-        return theirs.render(**nodes[number % len(nodes)], AllNodes=every)
+    def render_theirs(fields: dict[str, Value]) -> str:
+        return theirs.render(**fields, AllNodes=every)
 
-    if render_ours(1).split() != render_theirs(1).split():
-        raise SystemExit(f"{name}: the two engines disagree")
-    mine, other = milliseconds(render_ours, times), milliseconds(render_theirs, times)
-    print(f"{name:8} ours {mine:7.3f} ms  jinja2 {other:7.3f} ms  ratio {mine / other:.2f}")
+    if render_ours(nodes[0]).split() != render_theirs(nodes[0]).split():
+        raise Error(f"{work}: the two engines disagree")
 
+    def call(render: Callable[[dict[str, Value]], str], description: str) -> Call:
+        def run() -> None:
+            for fields in nodes[:times]:
+                render(fields)
 
-def main() -> None:
-    nodes = [node(number) for number in range(1, 1001)]
-    compare("network", GO, JINJA, nodes, 1000)
-    compare("hosts", GO + GO_HOSTS, JINJA + JINJA_HOSTS, nodes, 20)
+        return Call(function=run, description=description)
 
-
-if __name__ == "__main__":
-    main()
+    what = f"{work}, {times} of {len(nodes)} nodes"
+    mine, peer = context.in_turn([call(render_ours, "netboot.gotemplate"), call(render_theirs, "jinja2")])
+    return Comparison(work=what, ours=mine, peer=peer, target=SHARE)

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "vm-lab"))
 import dhcp
 import dns
 import full_build
+import gotemplate_render
 import import_registry
 import is_current
 import overlays
@@ -43,6 +44,7 @@ SUBJECTS: Mapping[str, Callable[[Context], Subject]] = {
     "serve_http": serve_http.measure,
     "serve_tftp": serve_tftp.measure,
     "dns": dns.measure,
+    "gotemplate_render": gotemplate_render.measure,
 }
 ROUNDS, WARMUPS = 5, 1
 

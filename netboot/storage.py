@@ -192,7 +192,7 @@ def fstab_field(text: str) -> str:
 
 
 def _bad(resource: str, what: str) -> OverlayError:
-    return OverlayError(f"the resource {resource} {what}", hint="docs/overlays.md shows what each resource holds")
+    return OverlayError(f"the resource {resource} {what}", hint="docs/system-overlays.md shows what each resource holds")
 
 
 def _one_line(value: object, what: str) -> str:
