@@ -19,6 +19,7 @@ from typing import Annotated
 
 import msgspec
 
+from images.cpio import MAX_FIELD
 from netboot.engines import suffix_of
 from netboot.errors import OverlayError, OverlayNotFound
 
@@ -127,6 +128,8 @@ def read(folder: Path) -> Overlay:
     except OSError as exc:
         reason = "only root can read it" if isinstance(exc, PermissionError) else f"it cannot be read: {exc.strerror}"
         raise OverlayError(f"overlay {folder.name}, {exc.filename}: {reason}", hint="look at the file and its folder") from exc
+    except MemoryError as exc:
+        raise OverlayError(f"overlay {folder.name} does not fit into memory", hint="put large files into the image") from exc
 
 
 def _read(folder: Path) -> Overlay:
@@ -192,6 +195,11 @@ def _from_disk(full: Path, path: str) -> Item:
     if stat.S_ISLNK(info.st_mode):
         return replace(item, content=os.fsencode(os.readlink(full)))
     if stat.S_ISREG(info.st_mode):
+        if info.st_size > MAX_FIELD:
+            raise OverlayError(
+                f"{full} has {info.st_size} bytes; an overlay holds files below 4 GiB",
+                hint="put it into the image, or fetch it",
+            )
         content = full.read_bytes()
         return replace(item, content=content, digest=hashlib.sha256(content).hexdigest())
     if stat.S_ISDIR(info.st_mode):

@@ -12,6 +12,7 @@ import click
 from bootsvc.cli.command import Invocation, Verb
 from bootsvc.cli.overlay.site import Site, file_argument, name_argument, need_root, warn_of_rest
 from bootsvc.overlay_site import FileExists, Mode, NoParent, inside, place
+from images.cpio import MAX_FIELD
 from images.errors import Error
 from netboot import overlay
 
@@ -125,6 +126,8 @@ def _sources(folder: Path, top: str) -> Iterator[_Source]:
 def _source(full: Path, path: str, info: os.stat_result) -> _Source:
     if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode) or stat.S_ISLNK(info.st_mode)):
         raise Error(f"{full} is neither a file, nor a link, nor a folder", hint="an overlay cannot hold it")
+    if info.st_size > MAX_FIELD and stat.S_ISREG(info.st_mode):
+        raise Error(f"{full} has {info.st_size} bytes", hint="an overlay holds files below 4 GiB")
     return _Source(path=path, full=full, info=info)
 
 

@@ -205,6 +205,17 @@ def test_what_no_overlay_can_hold_is_named_and_can_go(mine: Site) -> None:
     mine.ok("chmod", "mine", "etc/motd", "0600")
 
 
+def test_files_that_an_archive_cannot_hold(mine: Site, tmp_path: Path) -> None:
+    with (mine.overlays / "mine/rootfs/huge").open("wb") as file:
+        file.truncate(1 << 32)
+    with pytest.MonkeyPatch.context() as patch:
+        # Nothing may be compared with what is in a file of this size.
+        patch.setattr(mine, "state", dict)
+        assert "huge has 4294967296 bytes; an overlay holds files below 4 GiB" in mine.fail("build", "n2")
+        assert "below 4 GiB" in mine.fail("import", "mine", str(mine.overlays / "mine/rootfs/huge"), "other")
+    assert mine.ok("list").startswith("OVERLAY NAME")
+
+
 def test_a_link_has_no_mode(mine: Site) -> None:
     (mine.overlays / "mine/rootfs/link").symlink_to("etc")
     assert "is a symbolic link" in mine.fail("chmod", "mine", "link", "0600")
