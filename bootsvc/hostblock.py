@@ -11,8 +11,7 @@ def replace_block(text: str, block: str) -> str:
     Where Warewulf wrote the file there is no second mark, and all that follows the first is Warewulf's. A line elsewhere that
     is also in the block goes, for a program would read it twice.
     """
-    lines = text.splitlines()
-    ours = block.splitlines()
+    lines, ours = _lines(text), _lines(block)
     before, after = lines, []
     if BEGIN in lines:
         at = lines.index(BEGIN)
@@ -25,3 +24,8 @@ def replace_block(text: str, block: str) -> str:
     middle = [*([""] if before else []), BEGIN, *ours, END] if ours else []
     made = [*before, *middle, *after]
     return "".join(f"{line}\n" for line in made)
+
+
+def _lines(text: str) -> list[str]:
+    """Only line feeds end a line: a form feed or a carriage return is of the line that others wrote."""
+    return text.removesuffix("\n").split("\n") if text else []

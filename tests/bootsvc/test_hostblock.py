@@ -27,3 +27,9 @@ def test_replace(before: str, after: str) -> None:
 def test_an_empty_block_takes_the_marks_away() -> None:
     assert replace_block(f"a\n\n{OURS}b\n", "") == "a\nb\n"
     assert replace_block("a\n", "") == "a\n"
+
+
+def test_lines_of_others_stay_to_the_byte() -> None:
+    text = "127.0.0.1 localhost\r\n# a\x0cb\u2028c\x85d\n"
+    assert replace_block(text, "10.0.0.1 n1\n").startswith(text)
+    assert replace_block(replace_block(text, "10.0.0.1 n1\n"), "") == text
