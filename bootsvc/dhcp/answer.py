@@ -46,9 +46,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:
     """Decide the reply to one message."""
-    impossible = site.impossible if lease is None or lease.network is None else site.impossible_on(lease.network)
-    if lease is not None and int(lease.address) in impossible:
-        return Ignored(f"{lease.address} is an address that no machine but this server can have")
+    if lease is not None:
+        impossible = site.impossible if lease.network is None else site.impossible_on(lease.network)
+        if int(lease.address) in impossible:
+            return Ignored(f"{lease.address} is an address that no machine but this server can have")
     if node is None and site.dhcp.unknown is Unknown.IGNORE:
         return Ignored(f"no node has hwaddr {request.hwaddr}, and unknown machines are to be ignored")
     if request.relayed and not is_relay(request.giaddr, lease, site):
@@ -99,7 +100,7 @@ def _request(request: BootRequest, node: Node | None, lease: Lease | None, site:
 
 def _claimed(request: BootRequest) -> IPv4Address:
     """The address that the client speaks of."""
-    return request.ciaddr if request.ciaddr != _ZERO else request.requested or _ZERO
+    return request.ciaddr if int(request.ciaddr) else request.requested or _ZERO
 
 
 def _who(request: BootRequest, node: Node | None) -> str:
@@ -175,7 +176,7 @@ def _destination(request: BootRequest, lease: Lease | None, site: Site) -> tuple
     if request.relayed:
         return request.giaddr, SERVER_PORT, None
     # An address elsewhere would make us send to strangers whatever anybody asks for.
-    if request.ciaddr != _ZERO:
+    if int(request.ciaddr):
         network = site.network if lease is None or lease.network is None else lease.network
         if (lease is None or request.ciaddr == lease.address) and is_host(request.ciaddr, network):
             return request.ciaddr, CLIENT_PORT, None
@@ -192,14 +193,9 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
     room = min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
     if not boot.pairs and known.size + len(name) + options.size_of(last) < room:
         # Nearly every message of a system that is up.
-        all_of_them = known.options.copy()
-        if HOST_NAME in all_of_them:
-            if name:
-                all_of_them[HOST_NAME] = name
-            else:
-                del all_of_them[HOST_NAME]
-        all_of_them.update(last)
-        return Placed(all_of_them, {}, {})
+        own = options.join_fields(((HOST_NAME, name),)) if name and known.hostname else b""
+        field = known.before + own + known.after
+        return Placed(options.Encoded(field + options.join_fields(last) if last else field), {}, {})
     wishes = [(code, name if code == HOST_NAME else value) for code, value in known.wishes if name or code != HOST_NAME]
     # A ROM reads the file name in `file`, and some read `sname` without asking for OVERLOAD.
     free = request.client is not Client.PXE
@@ -210,7 +206,7 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
 def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, site: Site) -> Said:
     """The part of a reply that all machines get which ask for the same; HOST_NAME stands in it as an empty value."""
     own = lease is not None and (lease.network is not None or lease.gateway is not None)
-    key = None if own else (message, lease is None, request.parameters)
+    key = None if own else (message is Message.OFFER, lease is None, request.parameters)
     known = None if key is None else site.said.get(key)
     if known is not None:
         return known
@@ -225,7 +221,15 @@ def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, si
     all_wishes = {**wishes, HOST_NAME: b""}
     asked = dict.fromkeys(request.parameters) or all_wishes
     wanted = [(code, all_wishes[code]) for code in asked if code in all_wishes]
-    found = Said(tuple(must), tuple(wanted), {**dict(must), **dict(wanted)}, options.size_of((*must, *wanted)))
+    at = list(dict(wanted)).index(HOST_NAME) if HOST_NAME in dict(wanted) else len(wanted)
+    found = Said(
+        must=tuple(must),
+        wishes=tuple(wanted),
+        before=options.join_fields((*must, *wanted[:at])),
+        after=options.join_fields(wanted[at + 1 :]),
+        hostname=at < len(wanted),
+        size=options.size_of((*must, *wanted)),
+    )
     if key is not None:
         if len(site.said) >= MAX_SAID:
             site.said.clear()

@@ -117,7 +117,7 @@ class LeaseTable:
 
     def bind(self, lease: Lease, seconds: int, now: float) -> Lease:
         """The lease as it must be saved before its ACK leaves."""
-        return self._put(replace(lease, expires=now + seconds, state=LeaseState.BOUND))
+        return self._put(Lease(address=lease.address, hwaddr=lease.hwaddr, expires=now + seconds))
 
     def release(self, hwaddr: str, address: IPv4Address, now: float) -> Lease | None:
         """The machine gives its address back; it is kept as its previous one. None: it has no such lease."""

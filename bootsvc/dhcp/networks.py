@@ -11,7 +11,6 @@ from netboot.node import Node
 
 MAX_REMEMBERED = 4096
 """Selectors whose network is remembered, so that a site with hundreds of racks is not searched for each packet."""
-_ZERO = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Networks:
         self._sites: dict[IPv4Network, Site] = {}
         self._ours: frozenset[int] = frozenset()
         self._served: Mapping[int, Served] = {}
-        self._found: dict[tuple[int, IPv4Address], Site] = {}
+        self._found: dict[tuple[int, int], Site] = {}
 
     def load(self, leases: Sequence[Lease]) -> None:
         """Leases that an earlier run saved; each table takes its own."""
@@ -93,7 +92,7 @@ class Networks:
             return self._selected(request.selector, ifindex, served) or served.direct[0]
         if not served.remote and len(served.direct) == 1:
             return served.direct[0]
-        if request.ciaddr != _ZERO:
+        if int(request.ciaddr):
             # Behind a relay a client renews straight with us.
             found = self._selected(request.ciaddr, ifindex, served)
             if found is not None:
@@ -101,7 +100,7 @@ class Networks:
         return _on_the_wire(request.hwaddr, node, served.direct)
 
     def _selected(self, selector: IPv4Address, ifindex: int, served: Served) -> Site | None:
-        key = (ifindex, selector)
+        key = (ifindex, int(selector))
         site = self._found.get(key)
         if site is None:
             site = next((one for one in (*served.direct, *served.remote) if selector in one.network), None)

@@ -1,9 +1,10 @@
 """DHCP options (RFC 2132 and later): one row each, with code, IANA name and value codec; and the TLV field they stand in."""
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -14,6 +15,7 @@ T = TypeVar("T")
 
 PAD = 0
 END = 255
+ENDING = bytes((END,))
 MAX_VALUE = 65535
 """Bytes of one value after RFC 3396 concatenation; a packet that claims more is not honest."""
 
@@ -62,6 +64,18 @@ class Option(Generic[T]):
     def pair(self, value: T) -> tuple[int, bytes]:
         """Code and bytes, as raw options hold them."""
         return self.code, self.codec.serialize(value)
+
+
+@lru_cache(maxsize=16384)
+def address(number: int) -> IPv4Address:
+    """Those of servers, relays and clients that are here come again and again; to make one takes longer than to find it."""
+    return IPv4Address(number)
+
+
+def _parse_address(value: bytes) -> IPv4Address:
+    if len(value) != 4:
+        raise ValueError("not an address")
+    return address(int.from_bytes(value, "big"))
 
 
 def _parse_addresses(value: bytes) -> tuple[IPv4Address, ...]:
@@ -147,9 +161,7 @@ RAW: Codec[bytes] = Codec(parse=bytes, serialize=bytes)
 TEXT: Codec[str] = Codec(
     parse=lambda value: value.rstrip(b"\0").decode("utf-8", "replace"), serialize=lambda text: text.encode()
 )
-ADDRESS: Codec[IPv4Address] = Codec(
-    parse=lambda value: IPv4Address(struct.unpack("!I", value)[0]), serialize=lambda address: address.packed
-)
+ADDRESS: Codec[IPv4Address] = Codec(parse=_parse_address, serialize=lambda address: address.packed)
 ADDRESSES: Codec[tuple[IPv4Address, ...]] = Codec(
     parse=_parse_addresses, serialize=lambda addresses: b"".join(address.packed for address in addresses)
 )
@@ -263,6 +275,32 @@ def find_field(data: bytes | None, option: Option[T]) -> T | None:
         return None
 
 
+class Encoded(Mapping[int, bytes]):
+    """Options that are bytes already (`field`, without END): a reply repeats what was said to others, and is not taken apart."""
+
+    __slots__ = ("field",)
+
+    def __init__(self, field: bytes) -> None:
+        self.field = field
+
+    def __getitem__(self, code: int) -> bytes:
+        return self._parsed()[code]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._parsed())
+
+    def __len__(self) -> int:
+        return len(self._parsed())
+
+    def __repr__(self) -> str:
+        return f"Encoded({self._parsed()})"
+
+    def _parsed(self) -> dict[int, bytes]:
+        fields: dict[int, bytes] = {}
+        parse_fields(self.field, 0, len(self.field), fields)
+        return fields
+
+
 def size_of(options: Iterable[tuple[int, bytes]]) -> int:
     """Bytes that `serialize_fields` makes of the options, without END."""
     size = 0
@@ -274,6 +312,11 @@ def size_of(options: Iterable[tuple[int, bytes]]) -> int:
 
 def serialize_fields(options: Iterable[tuple[int, bytes]]) -> bytes:
     """The options in their order, with END; a value over 255 bytes is split (RFC 3396 §5)."""
+    return join_fields(options) + ENDING
+
+
+def join_fields(options: Iterable[tuple[int, bytes]]) -> bytes:
+    """As `serialize_fields`, without END."""
     parts: list[bytes] = []
     for code, value in options:
         if len(value) < 256:
@@ -282,5 +325,4 @@ def serialize_fields(options: Iterable[tuple[int, bytes]]) -> bytes:
         for at in range(0, len(value), 255):
             part = value[at : at + 255]
             parts += (bytes((code, len(part))), part)
-    parts.append(b"\xff")
     return b"".join(parts)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from bootsvc.dhcp.options import OVERLOAD, parse_fields, serialize_fields
+from bootsvc.dhcp.options import ENDING, OVERLOAD, Encoded, address, parse_fields, serialize_fields
 from bootsvc.errors import MalformedPacket
 
 MAGIC_COOKIE = bytes((99, 130, 83, 99))
@@ -33,6 +33,11 @@ class Op(IntEnum):
 
     BOOTREQUEST = 1
     BOOTREPLY = 2
+
+
+# Plain numbers: an enum's own comparison costs more than all other checks of a header.
+_REQUEST, _REPLY = int(Op.BOOTREQUEST), int(Op.BOOTREPLY)
+_OVERLOAD = OVERLOAD.code
 
 
 class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -67,19 +72,21 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, cookie = _HEADER.unpack_from(data)
         if cookie != MAGIC_COOKIE:
             raise MalformedPacket("dhcp", _OPTIONS_AT - 4, "no magic cookie")
-        if op not in (Op.BOOTREQUEST, Op.BOOTREPLY):
+        if op != _REQUEST and op != _REPLY:
             raise MalformedPacket("dhcp", 0, f"op {op} is neither request nor reply")
         if hlen > 16:
             raise MalformedPacket("dhcp", 2, f"hlen {hlen} is longer than the chaddr field")
         options: dict[int, bytes] = {}
         parse_fields(data, _OPTIONS_AT, len(data), options)
-        overload = OVERLOAD.find(options) or 0
-        # RFC 3396 §5: the aggregate is the options field, then file, then sname.
-        if overload & _FILE_OVERLOADED:
-            parse_fields(data, _FILE_AT, _FILE_AT + 128, options)
-        if overload & _SNAME_OVERLOADED:
-            parse_fields(data, _SNAME_AT, _SNAME_AT + 64, options)
-        options.pop(OVERLOAD.code, None)
+        overload = 0
+        if _OVERLOAD in options:
+            overload = OVERLOAD.find(options) or 0
+            # RFC 3396 §5: the aggregate is the options field, then file, then sname.
+            if overload & _FILE_OVERLOADED:
+                parse_fields(data, _FILE_AT, _FILE_AT + 128, options)
+            if overload & _SNAME_OVERLOADED:
+                parse_fields(data, _SNAME_AT, _SNAME_AT + 64, options)
+            del options[_OVERLOAD]
         return cls(
             op=op,
             htype=htype,
@@ -90,7 +97,7 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             ciaddr=IPv4Address(ci) if ci else ZERO,
             yiaddr=IPv4Address(yi) if yi else ZERO,
             siaddr=IPv4Address(si) if si else ZERO,
-            giaddr=IPv4Address(gi) if gi else ZERO,
+            giaddr=address(gi) if gi else ZERO,
             chaddr=chaddr[:hlen],
             sname=b"" if overload & _SNAME_OVERLOADED else sname.partition(b"\0")[0],
             file=b"" if overload & _FILE_OVERLOADED else file.partition(b"\0")[0],
@@ -108,14 +115,16 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.xid,
             self.secs,
             self.flags,
-            int(self.ciaddr),
-            int(self.yiaddr),
-            int(self.siaddr),
-            int(self.giaddr),
+            0 if self.ciaddr is ZERO else int(self.ciaddr),
+            0 if self.yiaddr is ZERO else int(self.yiaddr),
+            0 if self.siaddr is ZERO else int(self.siaddr),
+            0 if self.giaddr is ZERO else int(self.giaddr),
             self.chaddr,
             serialize_fields(self.sname_options.items()) if self.sname_options else self.sname,
             serialize_fields(self.file_options.items()) if self.file_options else self.file,
             MAGIC_COOKIE,
         )
+        if isinstance(self.options, Encoded) and not overload:
+            return (header + self.options.field + ENDING).ljust(MIN_SIZE, b"\0")
         pairs = [OVERLOAD.pair(overload), *self.options.items()] if overload else self.options.items()
         return (header + serialize_fields(pairs)).ljust(MIN_SIZE, b"\0")

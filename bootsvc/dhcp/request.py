@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address
-from typing import TypedDict
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ from bootsvc.errors import Ignored
 MIN_MESSAGE_SIZE = 576
 """What every client must take, and what is assumed of one that says nothing (RFC 2131 §2)."""
 _ZERO = ZERO
+_REQUEST = int(Op.BOOTREQUEST)
 
 
 class Client(Enum):
@@ -94,26 +95,29 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The state that a client's REQUEST speaks of."""
         if self.server_id is not None:
             return Phase.SELECTING
-        if self.ciaddr == _ZERO:
+        if not int(self.ciaddr):
             return Phase.INIT_REBOOT
         return Phase.RENEWING if self.unicast else Phase.REBINDING
 
     @classmethod
     def from_packet(cls, packet: Packet, arrival: Arrival) -> "BootRequest | Ignored":
         """Classify; raises MalformedPacket for an option whose value is broken."""
-        if packet.op != Op.BOOTREQUEST:
+        if packet.op != _REQUEST:
             return Ignored("a reply, not a request")
         if packet.htype != ETHERNET or len(packet.chaddr) != 6:
             return Ignored(f"htype {packet.htype} with {len(packet.chaddr)} address bytes is not Ethernet")
-        if not any(packet.chaddr) or packet.chaddr[0] & 1:
-            return Ignored(f"{packet.chaddr.hex(':')} is no hardware address of a machine")
+        hwaddr = packet.chaddr.hex(":")
+        if packet.chaddr == _NO_CHADDR or packet.chaddr[0] & 1:
+            return Ignored(f"{hwaddr} is no hardware address of a machine")
         raw = packet.options
         message = options.MESSAGE_TYPE.find(raw)
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
+        boot = _NO_BOOT_FIELDS if _BOOT_CODES.isdisjoint(raw) else _boot_fields(raw)
+        # Most messages have few of these options.
         return cls(
             message=message,
-            hwaddr=packet.chaddr.hex(":"),
+            hwaddr=hwaddr,
             xid=packet.xid,
             interface=arrival.interface,
             unicast=arrival.unicast,
@@ -121,24 +125,31 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             flags=packet.flags,
             ciaddr=packet.ciaddr,
             giaddr=packet.giaddr,
-            client_id=raw.get(options.CLIENT_ID.code),
-            requested=options.REQUESTED_ADDRESS.find(raw),
-            server_id=options.SERVER_ID.find(raw),
-            parameters=options.PARAMETER_LIST.find(raw) or (),
-            max_message_size=max(MIN_MESSAGE_SIZE, options.MAX_MESSAGE_SIZE.find(raw) or 0),
-            relay_agent=raw.get(options.RELAY_AGENT.code),
-            **(_boot_fields(raw) if not _BOOT_CODES.isdisjoint(raw) else _NO_BOOT_FIELDS),
+            client_id=raw.get(_CLIENT_ID),
+            requested=options.REQUESTED_ADDRESS.find(raw) if _REQUESTED_ADDRESS in raw else None,
+            server_id=options.SERVER_ID.find(raw) if _SERVER_ID in raw else None,
+            parameters=tuple(raw.get(_PARAMETER_LIST, b"")),
+            max_message_size=_max_message_size(raw) if _MAX_MESSAGE_SIZE in raw else MIN_MESSAGE_SIZE,
+            relay_agent=raw.get(_RELAY_AGENT),
+            client=boot.client,
+            client_arch=boot.client_arch,
+            machine_id=boot.machine_id,
+            boot_item=boot.boot_item,
         )
 
 
-class _BootFields(TypedDict, total=False):
-    client: Client
-    client_arch: int | None
-    machine_id: UUID | None
-    boot_item: bytes | None
+class _BootFields(NamedTuple):
+    client: Client = Client.OS
+    client_arch: int | None = None
+    machine_id: UUID | None = None
+    boot_item: bytes | None = None
 
 
-_NO_BOOT_FIELDS: _BootFields = {}
+_NO_CHADDR = bytes(6)
+_NO_BOOT_FIELDS = _BootFields()
+_CLIENT_ID, _RELAY_AGENT = options.CLIENT_ID.code, options.RELAY_AGENT.code
+_REQUESTED_ADDRESS, _SERVER_ID = options.REQUESTED_ADDRESS.code, options.SERVER_ID.code
+_PARAMETER_LIST, _MAX_MESSAGE_SIZE = options.PARAMETER_LIST.code, options.MAX_MESSAGE_SIZE.code
 _BOOT_CODES = frozenset(
     option.code for option in (options.VENDOR_CLASS, options.USER_CLASS, options.CLIENT_ARCH, options.CLIENT_MACHINE_ID)
 )
@@ -149,12 +160,16 @@ def _boot_fields(raw: Mapping[int, bytes]) -> _BootFields:
     vendor_class = options.VENDOR_CLASS.find(raw) or ""
     client = _client(options.USER_CLASS.find(raw) or (), vendor_class)
     vendor = raw.get(options.VENDOR_SPECIFIC.code) if client is Client.PXE else None
-    return {
-        "client": client,
-        "client_arch": _client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
-        "machine_id": options.CLIENT_MACHINE_ID.find(raw),
-        "boot_item": options.find_field(vendor, options.PXE_BOOT_ITEM),
-    }
+    return _BootFields(
+        client=client,
+        client_arch=_client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
+        machine_id=options.CLIENT_MACHINE_ID.find(raw),
+        boot_item=options.find_field(vendor, options.PXE_BOOT_ITEM),
+    )
+
+
+def _max_message_size(raw: Mapping[int, bytes]) -> int:
+    return max(MIN_MESSAGE_SIZE, options.MAX_MESSAGE_SIZE.find(raw) or 0)
 
 
 def _client(user_classes: tuple[bytes, ...], vendor_class: str) -> Client:

@@ -1,6 +1,6 @@
 """Which options go where in a message of limited size: options field, then `file`, then `sname` (RFC 2132 §9.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bootsvc.dhcp.options import size_of
@@ -12,9 +12,9 @@ _END_SIZE = 1
 
 
 class Placed(NamedTuple):
-    options: dict[int, bytes]
-    file_options: dict[int, bytes]
-    sname_options: dict[int, bytes]
+    options: Mapping[int, bytes]
+    file_options: Mapping[int, bytes]
+    sname_options: Mapping[int, bytes]
 
 
 def place(must: Sequence[Pair], wishes: Sequence[Pair], last: Sequence[Pair], room: int, *, file: bool, sname: bool) -> Placed:

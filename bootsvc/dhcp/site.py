@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from bootsvc.dhcp import options
+from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.room import Pair
 from bootsvc.dhcp.settings import DhcpConfig, Subnet
 from netboot.urls import Urls
@@ -21,8 +22,11 @@ class Said(NamedTuple):
 
     must: tuple[Pair, ...]
     wishes: tuple[Pair, ...]
-    options: dict[int, bytes]
-    """Both, in their order."""
+    before: bytes
+    """Both, encoded, in their order, up to where HOST_NAME would stand."""
+    after: bytes
+    hostname: bool
+    """Whether HOST_NAME was asked for."""
     size: int
 
 
@@ -46,7 +50,9 @@ class Site:
     """Addresses, as numbers, that no machine may be given, whatever nodes.conf says: they would cut off every machine."""
     said: dict[Hashable, Said] = field(init=False, repr=False, compare=False)
     """Filled by whoever makes answers."""
-    _relays: dict[IPv4Address, bool] = field(init=False, repr=False, compare=False)
+    reserved: dict[str, Lease | None] = field(init=False, repr=False, compare=False)
+    """What each node's hardware address has here, filled by whoever looks; a site lasts no longer than the nodes it was made for."""
+    _relays: dict[int, bool] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seconds = self.dhcp.lease_seconds
@@ -59,6 +65,7 @@ class Site:
         object.__setattr__(self, "wishes", self.wishes_on(self.network, None))
         object.__setattr__(self, "impossible", self.impossible_on(self.network))
         object.__setattr__(self, "said", {})
+        object.__setattr__(self, "reserved", {})
         object.__setattr__(self, "_relays", {})
 
     def impossible_on(self, network: IPv4Network) -> frozenset[int]:
@@ -67,13 +74,13 @@ class Site:
 
     def is_relay(self, giaddr: IPv4Address) -> bool:
         """Whether a relay agent may have this address: only networks of ours are ever sent to, whatever a packet says."""
-        known = self._relays.get(giaddr)
+        known = self._relays.get(int(giaddr))
         if known is None:
             networks = (self.network, *self.reachable)
             known = giaddr not in self.own and any(is_host(giaddr, network) for network in networks)
             if len(self._relays) >= MAX_RELAYS:
                 self._relays.clear()
-            self._relays[giaddr] = known
+            self._relays[int(giaddr)] = known
         return known
 
     def wishes_on(self, network: IPv4Network, gateway: IPv4Address | None) -> Mapping[int, bytes]:
