@@ -1,15 +1,15 @@
 """What happened to a machine on its way up: events, and which of them say where its boot stands (pure)."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from netboot.urls import Event, Stage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootEvent:
+class BootEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`node` is None for an unknown machine, `sent` names what it got, `size` in bytes, `when` in seconds since 1970."""
 
     hwaddr: str

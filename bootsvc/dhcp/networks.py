@@ -39,8 +39,8 @@ class Networks:
         """`reserved` says of an address that a node owns it."""
         self._reserved = reserved
         self._saved: Sequence[Lease] = ()
-        self._tables: dict[IPv4Network, LeaseTable] = {}
-        self._sites: dict[IPv4Network, Site] = {}
+        self._tables: dict[str, LeaseTable] = {}
+        self._sites: dict[str, Site] = {}
         self._ours: frozenset[int] = frozenset()
         self._served: Mapping[int, Served] = {}
         self._found: dict[tuple[int, int], Site] = {}
@@ -56,15 +56,15 @@ class Networks:
         self._sites = {}
         for each in served.values():
             for site in (*each.direct, *each.remote):
-                self._sites.setdefault(site.network, site)
+                self._sites.setdefault(site.name, site)
         routers = (site.dhcp.router for site in self._sites.values())
         ours = (address for site in self._sites.values() for address in site.own)
         self._ours = frozenset(int(address) for address in (*routers, *ours) if address is not None)
-        for network, site in self._sites.items():
-            table = self._tables.get(network)
+        for name, site in self._sites.items():
+            table = self._tables.get(name)
             is_new = table is None
             if table is None:
-                table = self._tables[network] = LeaseTable(self._excluded(network))
+                table = self._tables[name] = LeaseTable(self._excluded(site.network))
             table.configure(site.dhcp.range_start, site.dhcp.range_end)
             if is_new:
                 table.load(self._saved)
@@ -72,14 +72,14 @@ class Networks:
     def served(self, ifindex: int) -> Served | None:
         return self._served.get(ifindex)
 
-    def table(self, network: IPv4Network) -> LeaseTable:
-        """Raises KeyError for a network that is not served."""
-        return self._tables[network]
+    def table(self, name: str) -> LeaseTable:
+        """Of the network with this `Site.name`. Raises KeyError for one that was never served."""
+        return self._tables[name]
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that leases the address."""
-        for network, table in self._tables.items():
-            if address in network:
+        for name, table in self._tables.items():
+            if address in IPv4Network(name):
                 return table.find_hwaddr(address)
         return None
 

@@ -276,7 +276,7 @@ def find_field(data: bytes | None, option: Option[T]) -> T | None:
 
 
 class Encoded(Mapping[int, bytes]):
-    """Options that are bytes already (`field`, without END): a reply repeats what was said to others, and is not taken apart."""
+    """Options that are bytes already (`field`, without END): a reply repeats what others were told, and is not taken apart."""
 
     __slots__ = ("field",)
 

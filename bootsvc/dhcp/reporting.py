@@ -24,6 +24,9 @@ SAY_AGAIN_SECONDS = 3600.0
 _UNSAID_AT_ONCE = 1000
 
 
+_STAGES = {message: f"DHCP {message.name}" for message in Message}
+
+
 class OnEvent(Protocol):
     """Told of each answered message that belongs to a boot, for the boot record."""
 
@@ -83,7 +86,7 @@ class Reporter:
             name = None if node is None else node.id
             ipaddr = yiaddr if number else None
             detail = reply.boot_file or reply.note
-            self._on_event(request.hwaddr, name, f"DHCP {reply.message.name}", detail, ipaddr=ipaddr)
+            self._on_event(request.hwaddr, name, _STAGES[reply.message], detail, ipaddr=ipaddr)
         if reply.note and reply.message is not Message.NAK:
             self.once(("note", reply.note), "%s: hwaddr %s gets no boot file", reply.note, request.hwaddr)
 

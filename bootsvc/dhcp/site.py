@@ -44,6 +44,8 @@ class Site:
     """Every address of ours, by any of which a client may know this server."""
     reachable: tuple[IPv4Network, ...] = ()
     """All networks that are ours to answer to, where a relay may have its address."""
+    name: str = field(init=False, repr=False, compare=False)
+    """The network's; a key that is found at once, which an IPv4Network is not."""
     times: tuple[Pair, ...] = field(init=False, repr=False, compare=False)
     wishes: Mapping[int, bytes] = field(init=False, repr=False, compare=False)
     impossible: frozenset[int] = field(init=False, repr=False, compare=False)
@@ -51,7 +53,7 @@ class Site:
     said: dict[Hashable, Said] = field(init=False, repr=False, compare=False)
     """Filled by whoever makes answers."""
     reserved: dict[str, Lease | None] = field(init=False, repr=False, compare=False)
-    """What each node's hardware address has here, filled by whoever looks; a site lasts no longer than the nodes it was made for."""
+    """What each node's hardware address has here, filled by whoever looks; a site lasts no longer than its nodes."""
     _relays: dict[int, bool] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class Site:
             options.RENEWAL_TIME.pair(seconds // 2),
             options.REBINDING_TIME.pair(seconds * 7 // 8),
         )
+        object.__setattr__(self, "name", str(self.network))
         object.__setattr__(self, "times", times)
         object.__setattr__(self, "wishes", self.wishes_on(self.network, None))
         object.__setattr__(self, "impossible", self.impossible_on(self.network))

@@ -9,6 +9,7 @@ from bootsvc.dhcp.answer import BROADCAST, CLIENT_PORT, SERVER_PORT, Reply
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import HEADER_SIZE, Op
 from bootsvc.dhcp.proxy import PROXY_PORT
+from bootsvc.dhcp.request import Arrival
 from bootsvc.net.links import Link
 from bootsvc.net.overhear import Overhearing
 from bootsvc.net.udp import Datagram, FrameSender, UdpEndpoint
@@ -29,6 +30,8 @@ class Wire:
         self.links = tuple(links)
         self.proxy = proxy
         self.name, self.index = links[0].name, links[0].index
+        self.unicast = Arrival(interface=self.name, unicast=True)
+        self.broadcast = Arrival(interface=self.name)
         self._endpoint: UdpEndpoint | None = None
         self._proxy_endpoint: UdpEndpoint | None = None
         self._frames: FrameSender | None = None

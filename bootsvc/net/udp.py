@@ -6,10 +6,10 @@ asyncio's own datagram transport reads with `recvfrom`, which drops the ancillar
 import asyncio
 import errno
 import logging
-import os
+import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
 
@@ -51,8 +51,16 @@ def _address(value: str | bytes) -> IPv4Address:
 
 
 @lru_cache(maxsize=4096)
-def _text(address: IPv4Address) -> str:
-    return str(address)
+def _text(address: int) -> str:
+    return str(IPv4Address(address))
+
+
+@lru_cache(maxsize=4096)
+def _pktinfo(ifindex: int, source: int) -> Sequence[tuple[int, int, bytes]]:
+    """Ancillary data that says where a datagram leaves, and from which address; zero leaves it to the kernel."""
+    if not ifindex and not source:
+        return ()
+    return ((socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(ifindex, source.to_bytes(4, "big"), b"\0\0\0\0")),)
 
 
 class UdpEndpoint:
@@ -114,12 +122,10 @@ class UdpEndpoint:
         source: IPv4Address | None = None,
     ) -> bool:
         """Send out of the given interface from the given address; False when the kernel refused the datagram."""
-        ancillary = []
-        if ifindex or source is not None:
-            packed = _PKTINFO.pack(ifindex, b"\0\0\0\0" if source is None else source.packed, b"\0\0\0\0")
-            ancillary.append((socket.IPPROTO_IP, IP_PKTINFO, packed))
         try:
-            self._socket.sendmsg([data], ancillary, 0, (_text(destination), port))
+            self._socket.sendmsg(
+                (data,), _pktinfo(ifindex, 0 if source is None else int(source)), 0, (_text(int(destination)), port)
+            )
         except OSError as exc:
             log.debug("sending %d bytes to %s:%d: %s", len(data), destination, port, exc.strerror)
             return False
@@ -178,7 +184,7 @@ class FrameSender:
 
     def send(self, data: bytes, chaddr: bytes, source: tuple[IPv4Address, int], to: tuple[IPv4Address, int]) -> bool:
         """False when the kernel refused the frame, as for one that is larger than the MTU."""
-        frame = ipv4_udp(data, source, to, identification=int.from_bytes(os.urandom(2), "big"))
+        frame = ipv4_udp(data, source, to, identification=random.getrandbits(16))
         try:
             self._socket.sendto(frame, (self._interface, ETH_P_IP, 0, 0, chaddr))
         except OSError as exc:
@@ -232,6 +238,7 @@ class Budget:
         self._burst = burst
         self._left = float(burst)
         self._at = 0.0
+        self._empty_until = 0.0
 
     @property
     def left(self) -> float:
@@ -240,9 +247,13 @@ class Budget:
 
     def take(self, now: float) -> bool:
         """Whether one more is allowed at `now`, seconds of a monotonic clock."""
+        if now < self._empty_until:
+            return False
         self._left = min(float(self._burst), self._left + max(0.0, now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
+            # Until then the answer is known without a sum.
+            self._empty_until = now + (1 - self._left) / self._rate if self._rate > 0 else 0.0
             return False
         self._left -= 1
         return True

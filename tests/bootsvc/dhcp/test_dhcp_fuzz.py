@@ -16,11 +16,11 @@ from scapy.utils import rdpcap
 from bootsvc.config import Config, DhcpConfig
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply
+from bootsvc.dhcp.exchanges import Exchanges
 from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import HEADER_SIZE, Op, Packet
 from bootsvc.dhcp.request import Arrival, BootRequest
-from bootsvc.dhcp.service import DhcpService
 from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import BadState, MalformedPacket
 from bootsvc.net.links import Link
@@ -164,16 +164,16 @@ class Caught(Wire):
         return True
 
 
-def service() -> tuple[DhcpService, Caught]:
+def service() -> tuple[Exchanges, Caught]:
     config = Config(
         ipaddr=SERVER,
         network=NETWORK,
         dhcp=DhcpConfig(range_start=IPv4Address("10.0.1.0"), range_end=IPv4Address("10.0.3.255")),
     )
     nobody = Nobody()
-    made, wire = DhcpService(lambda: config, lambda: nobody, Memory()), Caught([LINK], proxy=False)
-    made._wires, made._own = {LINK.index: wire}, frozenset([SERVER])
-    return made, wire
+    made = Exchanges(lambda: config, lambda: nobody, Memory())
+    made.serve([[LINK]], frozenset([SERVER]))
+    return made, Caught([LINK], proxy=False)
 
 
 def hostile(rng: random.Random) -> Iterator[bytes]:
@@ -220,7 +220,7 @@ def test_hostile_packets_raise_nothing_and_a_client_is_served_meanwhile() -> Non
         with suppress(MalformedPacket):
             BootRequest.from_packet(Packet.parse(data), arrival)
         local = rng.choice((SERVER, IPv4Address("255.255.255.255")))
-        made._receive(wire, Datagram(data=data, source=source, port=68, ifindex=LINK.index, local=local))
+        made.receive(wire, Datagram(data=data, source=source, port=68, ifindex=LINK.index, local=local))
         if wire.last is not None:
             reply, sent = wire.last
             assert len(sent) <= 1472
@@ -229,7 +229,7 @@ def test_hostile_packets_raise_nothing_and_a_client_is_served_meanwhile() -> Non
             )
             wire.last = None
         if number % 1000 == 999:
-            made._receive(wire, Datagram(data=client, source=source, port=68, ifindex=LINK.index, local=local))
+            made.receive(wire, Datagram(data=client, source=source, port=68, ifindex=LINK.index, local=local))
             assert wire.last is not None
             assert wire.last[0].message is Message.OFFER
             wire.last = None

@@ -98,7 +98,7 @@ def test_leases_stay_with_their_network_and_machines_are_found_by_address() -> N
     made = networks()
     made.load([Lease(address=IPv4Address("10.9.0.105"), hwaddr=HWADDR, expires=1e12)])
     made.update({})
-    lease = networks().table(IPv4Network("10.9.0.0/24")).offer(HWADDR, None, 0)
+    lease = networks().table("10.9.0.0/24").offer(HWADDR, None, 0)
     assert lease is not None
     assert str(lease.address) == "10.9.0.100"
     with_saved = Networks(lambda address: False)

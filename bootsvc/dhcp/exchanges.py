@@ -1,0 +1,238 @@
+"""One message in, at most one out: parsing, deciding by `answer`, saving and sending; all inside the reader's callback."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from bootsvc.config import Config
+from bootsvc.dhcp.answer import Reply, answer
+from bootsvc.dhcp.layout import served
+from bootsvc.dhcp.leases import Lease, lease_for, reservation
+from bootsvc.dhcp.networks import Networks
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.packet import Packet
+from bootsvc.dhcp.proxy import proxy_answer
+from bootsvc.dhcp.reporting import OnEvent, Reporter
+from bootsvc.dhcp.request import BootRequest
+from bootsvc.dhcp.settings import Mode
+from bootsvc.dhcp.site import Site
+from bootsvc.dhcp.wire import Wire
+from bootsvc.errors import BadState, Ignored, MalformedPacket
+from bootsvc.net.links import Link
+from bootsvc.net.udp import Datagram
+from netboot.node import Node
+
+MAX_UNSAVED = 4096
+"""ACKs that wait for their group commit; what comes beyond is dropped, and its client asks again."""
+
+
+class Nodes(Protocol):
+    """The merged nodes of now; the registry is replaced whole, so it is asked anew for each packet."""
+
+    def by_hwaddr(self, hwaddr: str) -> Node | None: ...
+
+    def by_address(self, address: IPv4Address) -> Node | None:
+        """The node that has the address, the first of two."""
+        ...
+
+    def reserved(self, address: IPv4Address) -> bool:
+        """Whether some node owns the address."""
+        ...
+
+
+class Leases(Protocol):
+    """Where dynamic leases survive a restart."""
+
+    def load_leases(self) -> list[Lease]: ...
+
+    def write_lease(self, lease: Lease, saved: Callable[[BadState | None], None]) -> None:
+        """`saved` is called in the loop when the lease is on disk, or cannot be."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What arrived since the start, for `/status`."""
+
+    received: int = 0
+    answered: int = 0
+    ignored: int = 0
+    malformed: int = 0
+    """Datagrams that are not DHCP."""
+    elsewhere: int = 0
+    """Datagrams of another interface."""
+    unsaved: int = 0
+    """ACKs withheld because their lease could not be saved."""
+    unsent: int = 0
+    declined: int = 0
+    """Addresses that a client found in use."""
+    conflicts: int = 0
+    """Free addresses that our own ARP probes found in use."""
+
+
+class Exchanges:
+    """Answers messages; configuration and nodes are asked for on each one, so a reload only swaps what they return."""
+
+    def __init__(
+        self, config: Callable[[], Config], nodes: Callable[[], Nodes], leases: Leases, on_event: OnEvent | None = None
+    ) -> None:
+        self._config = config
+        self._nodes = nodes
+        self._leases = leases
+        self.counters = Counters()
+        self.reporter = Reporter(on_event)
+        self.networks = Networks(lambda address: self._nodes().reserved(address))
+        self._links: Sequence[Sequence[Link]] = ()
+        self._own: frozenset[IPv4Address] = frozenset()
+        self._own_numbers: frozenset[int] = frozenset()
+        self._seen: tuple[Config, Nodes] | None = None
+        self._unsaved = 0
+
+    def serve(self, links: Sequence[Sequence[Link]], own: frozenset[IPv4Address]) -> None:
+        """From now on the interfaces with these addresses of ours are served; `own` are all that we have."""
+        if (links, own) != (self._links, self._own):
+            self._links, self._own, self._own_numbers = links, own, frozenset(int(address) for address in own)
+            self._seen = None
+        self._current()
+
+    def _current(self) -> Nodes:
+        """The nodes of now; the sites are made anew when configuration, nodes or interfaces were swapped."""
+        config, nodes = self._config(), self._nodes()
+        seen = self._seen
+        if seen is None or seen[0] is not config or seen[1] is not nodes:
+            self._seen = (config, nodes)
+            self.networks.update(served(config, self._links, self._own))
+        return nodes
+
+    def receive(self, wire: Wire, datagram: Datagram) -> None:
+        request = self._parse(wire, datagram)
+        if request is None:
+            return
+        nodes, now = self._current(), time.time()
+        node = nodes.by_hwaddr(request.hwaddr)
+        site = self.networks.find_site(request, wire.index, node)
+        if site is None:
+            self.counters.elsewhere += 1
+            return
+        self.reporter.received(request, node)
+        if site.dhcp.mode is Mode.PROXY:
+            self._reply(wire, site, request, node, proxy_answer(request, node, site))
+            return
+        if request.message in (Message.RELEASE, Message.DECLINE):
+            self._give_up(request, node, site, now)
+        reserved = self._reservation(request, node, site, nodes)
+        table = self.networks.table(site.name)
+        lease = lease_for(request, reserved, table, site.network, now)
+        self.reporter.check_address(request, node, reserved, lease, site)
+        reply = answer(request, node, lease, site)
+        if isinstance(reply, Ignored) or reply.bind is None:
+            self._reply(wire, site, request, node, reply)
+            return
+        bound = table.bind(reply.bind, site.dhcp.lease_seconds, now)
+        if self._unsaved >= MAX_UNSAVED:
+            self.counters.unsaved += 1
+            return
+        self._unsaved += 1
+        self._leases.write_lease(bound, partial(self._saved, wire, site, request, node, reply))
+
+    def receive_proxy(self, wire: Wire, datagram: Datagram) -> None:
+        """Port 4011: a ROM asks the boot server that it chose among the proxy's offers."""
+        request = self._parse(wire, datagram)
+        if request is None:
+            return
+        node = self._current().by_hwaddr(request.hwaddr)
+        site = self.networks.find_site(request, wire.index, node)
+        if site is None:
+            self.counters.elsewhere += 1
+            return
+        self.reporter.received(request, node)
+        reply = proxy_answer(request, node, site, (datagram.source, datagram.port))
+        self._reply(wire, site, request, node, reply, from_proxy=True)
+
+    def _parse(self, wire: Wire, datagram: Datagram) -> BootRequest | None:
+        self.counters.received += 1
+        if datagram.ifindex != wire.index:
+            self.counters.elsewhere += 1
+            return None
+        try:
+            arrival = wire.unicast if int(datagram.local) in self._own_numbers else wire.broadcast
+            request = BootRequest.from_packet(Packet.parse(datagram.data), arrival)
+        except MalformedPacket as exc:
+            self.counters.malformed += 1
+            self.reporter.noise("from %s: %s", datagram.source, exc)
+            return None
+        if isinstance(request, Ignored):
+            self.counters.ignored += 1
+            self.reporter.noise("from %s: %s", datagram.source, request.reason)
+            return None
+        return request
+
+    def _reservation(self, request: BootRequest, node: Node | None, site: Site, nodes: Nodes) -> Lease | None:
+        """The node's own address, unless another node has it, too: then the first of the two has it."""
+        if node is None:
+            return None
+        if request.hwaddr in site.reserved:
+            return site.reserved[request.hwaddr]
+        reserved = reservation(node, request.hwaddr, site.network)
+        owner = None if reserved is None else nodes.by_address(reserved.address)
+        if reserved is not None and owner is not None and owner.id != node.id:
+            self.reporter.once(
+                ("twice", node.id),
+                "node %s does not get %s: node %s has that address, too; give one of them another",
+                *(node.id, reserved.address, owner.id),
+            )
+            return None
+        site.reserved[request.hwaddr] = reserved
+        return reserved
+
+    def _give_up(self, request: BootRequest, node: Node | None, site: Site, now: float) -> None:
+        """RELEASE and DECLINE change the table and are not answered."""
+        table = self.networks.table(site.name)
+        if request.message is Message.RELEASE:
+            lease = table.release(request.hwaddr, request.ciaddr, now)
+        elif request.requested is None:
+            return
+        else:
+            self.counters.declined += 1
+            lease = table.decline(request.hwaddr, request.requested, now)
+            self.reporter.declined(request, node)
+        if lease is not None:
+            self._leases.write_lease(lease, unneeded)
+
+    def _saved(
+        self, wire: Wire, site: Site, request: BootRequest, node: Node | None, reply: Reply, failure: BadState | None
+    ) -> None:
+        self._unsaved -= 1
+        if failure is not None:
+            # Without its lease on disk the address could be given to another machine after a restart.
+            self.counters.unsaved += 1
+            self.reporter.noise("no ACK for %s: its lease was not saved (%s)", request.hwaddr, failure)
+            return
+        self._reply(wire, site, request, node, reply)
+
+    def _reply(
+        self,
+        wire: Wire,
+        site: Site,
+        request: BootRequest,
+        node: Node | None,
+        reply: Reply | Ignored,
+        *,
+        from_proxy: bool = False,
+    ) -> None:
+        if isinstance(reply, Ignored):
+            self.counters.ignored += 1
+            self.reporter.ignored(request, node, reply, site, len(self.networks.table(site.name)))
+        elif wire.send(reply, reply.packet.serialize(), site.server, from_proxy=from_proxy):
+            self.counters.answered += 1
+            self.reporter.answered(request, node, reply)
+        else:
+            self.counters.unsent += 1
+            self.reporter.noise("%s to %s could not be sent", reply.message.name, reply.destination)
+
+
+def unneeded(failure: BadState | None) -> None:
+    """A lease given up need not be saved; the state itself says that it cannot be written."""
