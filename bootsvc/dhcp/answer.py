@@ -7,7 +7,7 @@ import msgspec
 from bootsvc.dhcp import options
 from bootsvc.dhcp.boot import Boot, boot_of
 from bootsvc.dhcp.leases import Lease, LeaseState
-from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options import ACK, DECLINE, DISCOVER, INFORM, OFFER, RELEASE, REQUEST, Message
 from bootsvc.dhcp.packet import BROADCAST_FLAG, HEADER_SIZE, ZERO, Op, Packet
 from bootsvc.dhcp.request import BootRequest, Client, Phase
 from bootsvc.dhcp.room import Pair, Placed, place
@@ -25,7 +25,7 @@ MAX_SENT = 1472
 MAX_SAID = 256
 """Parameter lists whose answer is remembered; there are as many as there are kinds of clients."""
 HOST_NAME = options.HOST_NAME.code
-_ZERO = ZERO
+_ZERO, _REPLY, _RESERVED, _IGNORE = ZERO, Op.BOOTREPLY, LeaseState.RESERVED, Unknown.IGNORE
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -50,26 +50,23 @@ def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: S
         impossible = site.impossible if lease.network is None else site.impossible_on(lease.network)
         if int(lease.address) in impossible:
             return Ignored(f"{lease.address} is an address that no machine but this server can have")
-    if node is None and site.dhcp.unknown is Unknown.IGNORE:
+    if node is None and site.dhcp.unknown is _IGNORE:
         return Ignored(f"no node has hwaddr {request.hwaddr}, and unknown machines are to be ignored")
     if request.relayed and not is_relay(request.giaddr, lease, site):
         return Ignored(f"{_who(request, node)}, and relay {request.giaddr} is on another network")
-    match request.message:
-        case Message.DISCOVER:
-            if lease is None:
-                return _no_lease(request, node, site)
-            return _grant(Message.OFFER, request, node, lease, site)
-        case Message.REQUEST:
-            return _request(request, node, lease, site)
-        case Message.INFORM:
-            # The answer goes to ciaddr: a machine of ours, and one machine only.
-            if not request.relayed and not is_host(request.ciaddr, site.network):
-                return Ignored(f"INFORM from {request.ciaddr}, which is no machine on {site.network}")
-            return _grant(Message.ACK, request, node, None, site)
-        case Message.RELEASE | Message.DECLINE:
-            return Ignored(f"{request.message.name} of {_claimed(request)} needs no reply")
-        case _:
-            return Ignored(f"{request.message.name} is a server's message")
+    message = request.message
+    if message is DISCOVER:
+        return _no_lease(request, node, site) if lease is None else _grant(OFFER, request, node, lease, site)
+    if message is REQUEST:
+        return _request(request, node, lease, site)
+    if message is INFORM:
+        # The answer goes to ciaddr: a machine of ours, and one machine only.
+        if not request.relayed and not is_host(request.ciaddr, site.network):
+            return Ignored(f"INFORM from {request.ciaddr}, which is no machine on {site.network}")
+        return _grant(ACK, request, node, None, site)
+    if message is RELEASE or message is DECLINE:
+        return Ignored(f"{message.name} of {_claimed(request)} needs no reply")
+    return Ignored(f"{message.name} is a server's message")
 
 
 def is_relay(giaddr: IPv4Address, lease: Lease | None, site: Site) -> bool:
@@ -81,12 +78,12 @@ def is_relay(giaddr: IPv4Address, lease: Lease | None, site: Site) -> bool:
 
 def _request(request: BootRequest, node: Node | None, lease: Lease | None, site: Site) -> Reply | Ignored:
     """REQUEST by the state that the client says it is in (RFC 2131 §4.3.2)."""
-    phase = request.phase
     wanted = _claimed(request)
-    if phase is Phase.SELECTING and request.server_id != site.server and request.server_id not in site.own:
+    if request.server_id is not None and request.server_id != site.server and request.server_id not in site.own:
         return Ignored(f"the client chose server {request.server_id}")
     if lease is not None and wanted == lease.address:
-        return _grant(Message.ACK, request, node, lease, site)
+        return _grant(ACK, request, node, lease, site)
+    phase = request.phase
     if lease is not None:
         return _nak(request, f"{wanted} is not yours; {lease.address} is", site)
     # No record of the client. What was sent to us alone, or asks for an address of another network, is refused at
@@ -144,10 +141,10 @@ def _grant(message: Message, request: BootRequest, node: Node | None, lease: Lea
     file = boot.file.encode() if boot.file else b""
     placed = _options(message, request, node, lease, site, boot)
     packet = Packet(
-        op=Op.BOOTREPLY,
+        op=_REPLY,
         xid=request.xid,
         flags=request.flags,
-        ciaddr=request.ciaddr if message is Message.ACK else _ZERO,
+        ciaddr=request.ciaddr if message is ACK else _ZERO,
         yiaddr=lease.address if lease is not None else _ZERO,
         siaddr=site.server if boot.file else _ZERO,
         giaddr=request.giaddr,
@@ -165,7 +162,7 @@ def _grant(message: Message, request: BootRequest, node: Node | None, lease: Lea
         destination=destination,
         port=port,
         chaddr=chaddr,
-        bind=lease if message is Message.ACK and lease and lease.state is not LeaseState.RESERVED else None,
+        bind=lease if message is ACK and lease is not None and lease.state is not _RESERVED else None,
         boot_file=boot.file,
         note=boot.note,
     )
@@ -206,7 +203,7 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
 def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, site: Site) -> Said:
     """The part of a reply that all machines get which ask for the same; HOST_NAME stands in it as an empty value."""
     own = lease is not None and (lease.network is not None or lease.gateway is not None)
-    key = None if own else (message is Message.OFFER, lease is None, request.parameters)
+    key = None if own else (message is OFFER, lease is None, request.parameters)
     known = None if key is None else site.said.get(key)
     if known is not None:
         return known

@@ -19,7 +19,7 @@ class Boot(NamedTuple):
     note: str = ""
 
 
-NO_BOOT = Boot()
+NO_BOOT, _OS = Boot(), Client.OS
 # Without it iPXE waits for a proxyDHCP server before it uses this answer.
 _NO_PXEDHCP = options.ETHERBOOT.pair(options.serialize_fields([options.IPXE_NO_PXEDHCP.pair(1)])[:-1])
 _NO_DISCOVERY = options.PXE_DISCOVERY_CONTROL.pair(PXE_NO_DISCOVERY)
@@ -30,9 +30,9 @@ HTTP_CLASS = options.VENDOR_CLASS.pair(Client.HTTP.value)
 
 def boot_of(request: BootRequest, node: Node | None, site: Site) -> Boot:
     """What the machine is to boot next."""
+    if request.client is _OS:
+        return NO_BOOT
     match request.client:
-        case Client.OS:
-            return NO_BOOT
         case Client.IPXE:
             url = site.urls.discover(request.hwaddr) if node is None else site.urls.ipxe(request.hwaddr)
             return Boot(file=url, pairs=(options.BOOTFILE_NAME.pair(url), _NO_PXEDHCP))
@@ -40,6 +40,8 @@ def boot_of(request: BootRequest, node: Node | None, site: Site) -> Boot:
             return _pxe(request, site)
         case Client.HTTP:
             return _http(request, site)
+        case Client.OS:
+            return NO_BOOT
 
 
 def _pxe(request: BootRequest, site: Site) -> Boot:

@@ -12,7 +12,7 @@ from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.layout import served
 from bootsvc.dhcp.leases import Lease, lease_for, reservation
 from bootsvc.dhcp.networks import Networks
-from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options import DECLINE, RELEASE
 from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.reporting import OnEvent, Reporter
@@ -27,6 +27,7 @@ from netboot.node import Node
 
 MAX_UNSAVED = 4096
 """ACKs that wait for their group commit; what comes beyond is dropped, and its client asks again."""
+_PROXY = Mode.PROXY
 
 
 class Nodes(Protocol):
@@ -118,10 +119,10 @@ class Exchanges:
             self.counters.elsewhere += 1
             return
         self.reporter.received(request, node)
-        if site.dhcp.mode is Mode.PROXY:
+        if site.dhcp.mode is _PROXY:
             self._reply(wire, site, request, node, proxy_answer(request, node, site))
             return
-        if request.message in (Message.RELEASE, Message.DECLINE):
+        if request.message is RELEASE or request.message is DECLINE:
             self._give_up(request, node, site, now)
         reserved = self._reservation(request, node, site, nodes)
         table = self.networks.table(site.name)
@@ -191,7 +192,7 @@ class Exchanges:
     def _give_up(self, request: BootRequest, node: Node | None, site: Site, now: float) -> None:
         """RELEASE and DECLINE change the table and are not answered."""
         table = self.networks.table(site.name)
-        if request.message is Message.RELEASE:
+        if request.message is RELEASE:
             lease = table.release(request.hwaddr, request.ciaddr, now)
         elif request.requested is None:
             return

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 from msgspec.structs import replace
 
-from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options import DISCOVER, REQUEST
+from bootsvc.dhcp.options import address as interned
 from bootsvc.dhcp.request import BootRequest, Phase
 from netboot.node import NetDev, Node
 
@@ -29,6 +30,10 @@ class LeaseState(Enum):
     DECLINED = "declined"
     RESERVED = "reserved"
     """A node's own address: in no table, never expires."""
+
+
+# Plain names are read faster than a class's members.
+_OFFERED, _BOUND, _DECLINED = LeaseState.OFFERED, LeaseState.BOUND, LeaseState.DECLINED
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -102,18 +107,18 @@ class LeaseTable:
     def offer(self, hwaddr: str, requested: IPv4Address | None, now: float) -> Lease | None:
         """An address for the machine: its previous one, the one it asks for, a checked, a fresh, or the longest expired one."""
         lease = self.find(hwaddr)
-        if lease is not None and lease.state is LeaseState.BOUND and lease.expires > now:
+        if lease is not None and lease.state is _BOUND and lease.expires > now:
             return lease
         address = lease.address if lease is not None else self._choose(requested, now)
         if address is None:
             return None
-        return self._put(Lease(address=address, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=LeaseState.OFFERED))
+        return self._put(Lease(address=address, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=_OFFERED))
 
     def regain(self, hwaddr: str, requested: IPv4Address, now: float) -> Lease | None:
         """The offer of just this address, made anew: a restart forgets offers, and the client still has ours."""
         if not self.in_range(requested) or not self._usable(requested, now):
             return None
-        return self._put(Lease(address=requested, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=LeaseState.OFFERED))
+        return self._put(Lease(address=requested, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=_OFFERED))
 
     def bind(self, lease: Lease, seconds: int, now: float) -> Lease:
         """The lease as it must be saved before its ACK leaves."""
@@ -157,7 +162,7 @@ class LeaseTable:
     def _choose(self, requested: IPv4Address | None, now: float) -> IPv4Address | None:
         if requested is not None and self.in_range(requested) and self._usable(requested, now):
             return requested
-        for running in (False, True):
+        for running in (False, True) if self._taken_out else ():
             while (number := self._first_taken_out(running=running)) is not None:
                 del self._taken_out[number]
                 address = IPv4Address(number)
@@ -171,7 +176,7 @@ class LeaseTable:
     def _next_free(self, now: float) -> IPv4Address | None:
         """The next address never lent, else the longest expired."""
         while self._fresh <= self._last:
-            address = IPv4Address(self._fresh)
+            address = interned(self._fresh)
             self._fresh += 1
             if int(address) not in self._by_address and int(address) not in self._taken_out and not self._excluded(address):
                 return address
@@ -192,12 +197,12 @@ class LeaseTable:
     def _put(self, lease: Lease) -> Lease:
         number = int(lease.address)
         holder, previous = self._by_address.get(number), self._by_hwaddr.get(lease.hwaddr)
-        if holder is not None:
+        if holder is not None and (holder is not previous or lease.state is _DECLINED):
             self._forget(holder)
         if self._taken_out:
             self._taken_out.pop(number, None)
-        if lease.state is not LeaseState.DECLINED:
-            if previous is not None and previous.address != lease.address:
+        if lease.state is not _DECLINED:
+            if previous is not None and previous is not holder and previous.address != lease.address:
                 self._forget(previous)
                 self._fresh = min(self._fresh, int(previous.address))
             self._by_hwaddr[lease.hwaddr] = lease
@@ -241,10 +246,10 @@ def lease_for(
         return reserved
     if request.relayed and request.selector not in network:
         return None
-    if request.message is Message.DISCOVER:
+    if request.message is DISCOVER:
         return table.offer(request.hwaddr, request.requested, now)
     lease = table.find(request.hwaddr)
-    if lease is None and request.message is Message.REQUEST and request.phase is Phase.SELECTING and request.requested:
+    if lease is None and request.message is REQUEST and request.phase is Phase.SELECTING and request.requested:
         return table.regain(request.hwaddr, request.requested, now)
     return lease
 

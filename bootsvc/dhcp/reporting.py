@@ -8,7 +8,7 @@ from typing import Protocol
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.complaints import Once
 from bootsvc.dhcp.leases import Lease, LeaseState
-from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options import ACK, DISCOVER, NAK, Message
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival
 from bootsvc.dhcp.site import Site
@@ -22,6 +22,7 @@ MAX_RECENT = 65536
 """Addresses remembered for `find_hwaddr`."""
 SAY_AGAIN_SECONDS = 3600.0
 _UNSAID_AT_ONCE = 1000
+_OS = Client.OS
 
 
 _STAGES = {message: f"DHCP {message.name}" for message in Message}
@@ -63,7 +64,7 @@ class Reporter:
     def answered(self, request: BootRequest, node: Node | None, reply: Reply) -> None:
         yiaddr = reply.packet.yiaddr
         number = int(yiaddr)
-        if reply.message is Message.ACK and number:
+        if reply.message is ACK and number:
             self._recent.pop(number, None)
             self._recent[number] = request.hwaddr
             if len(self._recent) > MAX_RECENT:
@@ -81,13 +82,13 @@ class Reporter:
                 f" note={reply.note!r}" if reply.note else "",
             )
         # An operating system that is no node's boots nothing here, and its offers say nothing that its ACK does not.
-        boots = request.client is not Client.OS or reply.message is Message.NAK
-        if self._on_event is not None and (boots or (node is not None and reply.message is Message.ACK)):
+        boots = request.client is not _OS or reply.message is NAK
+        if self._on_event is not None and (boots or (node is not None and reply.message is ACK)):
             name = None if node is None else node.id
             ipaddr = yiaddr if number else None
             detail = reply.boot_file or reply.note
             self._on_event(request.hwaddr, name, _STAGES[reply.message], detail, ipaddr=ipaddr)
-        if reply.note and reply.message is not Message.NAK:
+        if reply.note and reply.message is not NAK:
             self.once(("note", reply.note), "%s: hwaddr %s gets no boot file", reply.note, request.hwaddr)
 
     def _may_say(self) -> bool:
@@ -102,7 +103,7 @@ class Reporter:
 
     def ignored(self, request: BootRequest, node: Node | None, reason: Ignored, site: Site, lent: int) -> None:
         self.noise("%s of %s: %s", request.message.name, request.hwaddr, reason.reason)
-        if request.message is Message.DISCOVER and "is used up" in reason.reason:
+        if request.message is DISCOVER and "is used up" in reason.reason:
             self.once(
                 ("range", site.network),
                 "the range %s-%s of %s is used up (%d addresses lent): %s gets none; enlarge it, or name its machines as nodes",
@@ -113,7 +114,7 @@ class Reporter:
         self, request: BootRequest, node: Node | None, reserved: Lease | None, lease: Lease | None, site: Site
     ) -> None:
         """Complain of a node whose address is of no use where it asks."""
-        if node is None or reserved is None or request.message is not Message.DISCOVER:
+        if node is None or reserved is None or request.message is not DISCOVER:
             return
         if lease is not None and lease.state is LeaseState.RESERVED:
             return
@@ -141,7 +142,7 @@ class Reporter:
 
     def rival(self, interface: str, rival: Rival, *, proxy: bool) -> None:
         key = ("rival", interface, rival.address)
-        if not int(rival.yiaddr) and rival.message is not Message.NAK:
+        if not int(rival.yiaddr) and rival.message is not NAK:
             self.once(
                 key, "another proxyDHCP server answers on %s: %s; machines may take its boot file", interface, rival.address
             )

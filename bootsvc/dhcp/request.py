@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address
-from typing import NamedTuple
+from typing import TypedDict
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.options import Message
@@ -113,9 +114,8 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         message = options.MESSAGE_TYPE.find(raw)
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
-        boot = _NO_BOOT_FIELDS if _BOOT_CODES.isdisjoint(raw) else _boot_fields(raw)
-        # Most messages have few of these options.
-        return cls(
+        # Most messages have few of these options, and an operating system's have none of how it boots.
+        request = cls(
             message=message,
             hwaddr=hwaddr,
             xid=packet.xid,
@@ -131,22 +131,18 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             parameters=tuple(raw.get(_PARAMETER_LIST, b"")),
             max_message_size=_max_message_size(raw) if _MAX_MESSAGE_SIZE in raw else MIN_MESSAGE_SIZE,
             relay_agent=raw.get(_RELAY_AGENT),
-            client=boot.client,
-            client_arch=boot.client_arch,
-            machine_id=boot.machine_id,
-            boot_item=boot.boot_item,
         )
+        return request if _BOOT_CODES.isdisjoint(raw) else replace(request, **_boot_fields(raw))
 
 
-class _BootFields(NamedTuple):
-    client: Client = Client.OS
-    client_arch: int | None = None
-    machine_id: UUID | None = None
-    boot_item: bytes | None = None
+class _BootFields(TypedDict):
+    client: Client
+    client_arch: int | None
+    machine_id: UUID | None
+    boot_item: bytes | None
 
 
 _NO_CHADDR = bytes(6)
-_NO_BOOT_FIELDS = _BootFields()
 _CLIENT_ID, _RELAY_AGENT = options.CLIENT_ID.code, options.RELAY_AGENT.code
 _REQUESTED_ADDRESS, _SERVER_ID = options.REQUESTED_ADDRESS.code, options.SERVER_ID.code
 _PARAMETER_LIST, _MAX_MESSAGE_SIZE = options.PARAMETER_LIST.code, options.MAX_MESSAGE_SIZE.code

@@ -77,9 +77,10 @@ class Wire:
         endpoint = self._proxy_endpoint if from_proxy else self._endpoint
         if endpoint is None:
             return False
+        # The decision uses the constant itself for a broadcast.
         destination = BROADCAST if reply.chaddr is not None else reply.destination
         # A unicast takes the way of the routing table: a relay may be reached through another interface.
-        ifindex = self.index if destination == BROADCAST or not int(reply.packet.giaddr) else 0
+        ifindex = self.index if destination is BROADCAST or not int(reply.packet.giaddr) else 0
         return endpoint.send(data, destination, reply.port, ifindex=ifindex, source=source)
 
     def ask(self, data: bytes) -> bool:

@@ -51,6 +51,16 @@ def _address(value: str | bytes) -> IPv4Address:
 
 
 @lru_cache(maxsize=4096)
+def _arrival(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, IPv4Address]:
+    """The interface's index and the address that the datagram was sent to."""
+    for level, kind, value in ancillary:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
+            ifindex, _, local = _PKTINFO.unpack_from(value)
+            return ifindex, _address(local)
+    return 0, _address(b"\0\0\0\0")
+
+
+@lru_cache(maxsize=4096)
 def _text(address: int) -> str:
     return str(IPv4Address(address))
 
@@ -157,18 +167,9 @@ class UdpEndpoint:
                 log.debug("receiving: %s", exc.strerror)
                 most -= 1
                 continue
-            ifindex, local = 0, b"\0\0\0\0"
-            for level, kind, value in ancillary:
-                if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
-                    ifindex, _, local = _PKTINFO.unpack_from(value)
+            ifindex, local = _arrival(tuple(ancillary))
             found.append(
-                Datagram(
-                    data=bytes(view[:size]),
-                    source=_address(source[0]),
-                    port=source[1],
-                    ifindex=ifindex,
-                    local=_address(local),
-                )
+                Datagram(data=bytes(view[:size]), source=_address(source[0]), port=source[1], ifindex=ifindex, local=local)
             )
         return found
 
