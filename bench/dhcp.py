@@ -78,14 +78,20 @@ def _rounds(context: Context, servers: Sequence[Server], clients: int, seconds: 
     for _ in range(context.rounds):
         for server, found in zip(servers, samples, strict=True):
             best, cpu = _highest(server, clients, seconds)
+            if best is None:
+                raise Error(
+                    f"{server.name}, {server.nodes} nodes: none held, not even {STEPS[0]} exchanges a second",
+                    hint="the machine has too much else to do, or the server does not answer; measure again when it is quiet",
+                )
             context.say(f"{server.name}, {server.nodes} nodes: {best}/s, {cpu * 1e6:.0f} us of CPU time an exchange")
             found.append(Sample(wall=1000 / best, cpu=cpu * 1000))
     return [Runs(command=one.name, samples=tuple(found)) for one, found in zip(servers, samples, strict=True)]
 
 
-def _highest(server: Server, clients: int, seconds: int) -> tuple[int, float]:
-    """The highest rate that is held, and the CPU seconds of one exchange at COMMON_RATE."""
-    best, cpu = 1, 0.0
+def _highest(server: Server, clients: int, seconds: int) -> tuple[int | None, float]:
+    """The highest rate that is held (None: none is), and the CPU seconds of one exchange at COMMON_RATE."""
+    best: int | None = None
+    cpu = 0.0
     with server.running() as pid:
         for rate in STEPS:
             held = ask(server.network, pid, rate, clients, seconds)

@@ -89,7 +89,7 @@ class Application:
             identify=self._identify,
             on_event=self._on_event,
         )
-        stages = Stages(files, self._identify, self.record)
+        stages = Stages(files, self._identify, self.record, state.written)
         api = Api(state.last_events, self.registry, self._counters)
         discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, urls)
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]

@@ -153,16 +153,7 @@ class State:
 
     def save_lease(self, lease: Lease) -> "asyncio.Future[None]":
         """The future is done after the commit that holds the lease; it carries BadState when the commit failed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def saved(failure: BadState | None) -> None:
-            if future.done():
-                return
-            if failure is None:
-                future.set_result(None)
-            else:
-                future.set_exception(failure)
-
+        future, saved = _promise()
         self.write_lease(lease, saved)
         return future
 
@@ -198,6 +189,12 @@ class State:
             del self._last[oldest]
         self._written += 1
         self._queue.put(_Write(event=row, forgotten=oldest, prune=self._written % _PRUNE_EVERY == 0))
+
+    def written(self) -> "asyncio.Future[None]":
+        """The future is done when all that was given so far is on disk; it carries BadState when the last commit failed."""
+        future, saved = _promise()
+        self._queue.put(_Write(None, (asyncio.get_running_loop(), saved)))
+        return future
 
     def last_event(self, hwaddr: str) -> LastEvent | None:
         """The last event of this hardware address; from memory."""
@@ -276,6 +273,21 @@ def _json(rows: Sequence[object]) -> str:
 def _text(value: str | None) -> str | None:
     """Without halves of surrogate pairs, which some client may have sent and no encoding can hold."""
     return value if value is None or value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _promise() -> tuple["asyncio.Future[None]", Saved]:
+    """A future of the running loop, and what ends it."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def saved(failure: BadState | None) -> None:
+        if future.done():
+            return
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+
+    return future, saved
 
 
 def _tell(waiting: Sequence[tuple[asyncio.AbstractEventLoop, Saved]], failure: BadState | None) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bootsvc.bootfiles import Asked, BootFiles, Found, Identify, Reason, Refused
 from bootsvc.boots import BootEvent
+from bootsvc.errors import BadState
 from bootsvc.http.files import ArtifactResponse, BytesAnswer
 from bootsvc.net.udp import Budget
 from images.errors import Error
@@ -46,6 +47,16 @@ class Recorder(Protocol):
     def __call__(self, event: BootEvent) -> None: ...
 
 
+class Kept(Protocol):
+    """Waits until what was recorded is on disk; raises BadState when that cannot be."""
+
+    def __call__(self) -> Awaitable[None]: ...
+
+
+async def _at_once() -> None:
+    """Of a recorder that keeps nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """The other end of a connection, as events tell of it."""
@@ -58,10 +69,11 @@ class Peer:
 class Stages:
     """The handlers."""
 
-    def __init__(self, files: BootFiles, identify: Identify, record: Recorder) -> None:
+    def __init__(self, files: BootFiles, identify: Identify, record: Recorder, kept: Kept = _at_once) -> None:
         self._files = files
         self._identify = identify
         self._record = record
+        self._kept = kept
         self._log_budget = Budget(rate=100, burst=5000)
         self._told: dict[str, tuple[tuple[str, str, IPv4Address | None], float]] = {}
 
@@ -205,6 +217,11 @@ class Stages:
             return BytesAnswer(f"{peer.remote} is not an address of {node.id}\n".encode(), status=403)
         generation = request.query.get("generation", "")
         self._event(peer, node, event.value, generation[:19] if urls.is_digest(generation) else "")
+        try:
+            # A node says this once: "ok" means that no crash forgets it.
+            await self._kept()
+        except BadState as exc:
+            return BytesAnswer(f"{exc.message}\n".encode(), status=503)
         return BytesAnswer(b"ok\n")
 
     def _hwaddr(self, request: web.Request) -> str:

@@ -111,6 +111,22 @@ async def test_last_events(tmp_path: Path) -> None:
     state.close()
 
 
+async def test_what_was_given_is_on_disk_when_it_is_said_to_be(tmp_path: Path) -> None:
+    state = State.open(tmp_path / "state.db")
+    for number in range(500):
+        state.save_event(f"hw{number}", "n1", "up", "", 0, float(number))
+    async with asyncio.timeout(30):
+        await state.written()
+    reader = sqlite3.connect(tmp_path / "state.db")
+    assert reader.execute("SELECT count(*) FROM machines WHERE stage = 'up'").fetchone() == (500,)
+    reader.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    state.save_event("hw", "n1", "up", "", 0, 1.0)
+    with pytest.raises(BadState, match="disk full"):
+        await state.written()
+    reader.close()
+    state.close()
+
+
 async def test_machines_and_events_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_module, "MAX_MACHINES", 3)
     monkeypatch.setattr(state_module, "MAX_EVENTS", 10)
