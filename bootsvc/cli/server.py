@@ -42,13 +42,17 @@ def server(invocation: Invocation, check: bool, as_json: bool, install_unit: boo
 
 def _serve(invocation: Invocation) -> int:
     from bootsvc.app import serve
+    from bootsvc.logs import BatchedHandler
     from bootsvc.process import privileges
     from bootsvc.process.holders import find_holders
     from bootsvc.process.preflight import ports_of
 
     root = logging.getLogger()
-    for handler in root.handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.addHandler(BatchedHandler(sys.stderr))
+    # Of no use to us, and asked of the system for every line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if root.level > logging.INFO:
         root.setLevel(logging.INFO)
     config = invocation.config()

@@ -1,0 +1,71 @@
+"""Lines of one turn of the loop are written together, and none is lost."""
+
+import asyncio
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from bootsvc.logs import MAX_WAITING, BatchedHandler
+
+
+class Output(io.StringIO):
+    """Counts the writes."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+@pytest.fixture
+def output() -> Output:
+    return Output()
+
+
+@pytest.fixture
+def log(output: Output) -> Iterator[logging.Logger]:
+    logger = logging.Logger("batched", logging.INFO)
+    handler = BatchedHandler(output)
+    logger.addHandler(handler)
+    yield logger
+    handler.close()
+
+
+async def test_one_write_for_a_turn(log: logging.Logger, output: Output) -> None:
+    for number in range(10):
+        log.info("line %d", number)
+    assert output.getvalue() == ""
+    await asyncio.sleep(0)
+    assert re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO line \d\n){10}", output.getvalue())
+    assert output.writes == 1
+    log.info("again")
+    await asyncio.sleep(0)
+    assert output.getvalue().endswith("again\n")
+
+
+async def test_a_warning_is_written_at_once_after_what_waited(log: logging.Logger, output: Output) -> None:
+    log.info("first")
+    log.warning("second")
+    assert [line.split()[-1] for line in output.getvalue().splitlines()] == ["first", "second"]
+
+
+async def test_what_waits_is_bounded(log: logging.Logger, output: Output) -> None:
+    for number in range(2 * MAX_WAITING):
+        log.info("line %d", number)
+    assert output.getvalue().count("\n") == 2 * MAX_WAITING
+
+
+def test_without_a_loop_each_line_is_written(log: logging.Logger, output: Output) -> None:
+    log.info("line")
+    assert output.getvalue().endswith("INFO line\n")
+
+
+async def test_an_output_that_is_gone_stops_nothing(log: logging.Logger, output: Output) -> None:
+    output.close()
+    log.warning("line")
+    log.info("line")
+    await asyncio.sleep(0)
