@@ -67,8 +67,6 @@ class Application:
         self._link = link
         self._state = state
         self._holders = holders
-        self._serving_dns = False
-        self._dns = DnsService(self.config, self.registry, host_name, holder=self._holder, on_serving=self._on_dns)
         self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
         self._registry = Registry()
         self._nodes_seen: Identity | None = None

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from bootsvc.artifacts import Artifact, Artifacts
 from bootsvc.loaders import find_initramfs, find_loader
+from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from images.errors import Error
 from images.generation import Generation
@@ -114,6 +115,12 @@ class BootFiles:
         self._held: OrderedDict[tuple[str, tuple[tuple[Path, int], ...]], bytes] = OrderedDict()
         self._held_total = 0
         self._scripts: dict[tuple[str, Stage, Device], _Kept] = {}
+        # A cluster that powers on without an image is told of node by node; a loop of somebody's must not fill the disk.
+        self._log_budget = Budget(rate=20, burst=5000)
+
+    def _say(self, level: int, text: str, *args: object) -> None:
+        if self._log_budget.take(time.monotonic()):
+            log.log(level, text, *args)
 
     async def stage(self, stage: Stage, asked: Asked) -> Found:
         """Raises Refused."""
@@ -135,14 +142,14 @@ class BootFiles:
         except Refused as exc:
             raise Refused(exc.reason, exc.message, node=node) from exc
         except (Error, OSError) as exc:
-            log.warning("%s of node %s (%s): %s", stage.value, node.id, asked.hwaddr, exc)
+            self._say(logging.WARNING, "%s of node %s (%s): %s", stage.value, node.id, asked.hwaddr, exc)
             raise Refused(Reason.NOT_FOUND, str(exc), node=node) from exc
 
     def _script(self, stage: Stage, asked: Asked, node: Node | None) -> Found:
         write = ipxe if stage is Stage.IPXE else grub
         hwaddr = asked.hwaddr
         if node is None:
-            log.info("%s hwaddr=%s: no such node", stage.name, hwaddr)
+            self._say(logging.INFO, "%s hwaddr=%s: no such node", stage.name, hwaddr)
             return Found(script=write.unknown(hwaddr).encode(), problem=True)
         # GRUB learns the asset key in its script, so that it stands in the names of the files, not yet in the script's; and
         # over TFTP a loader asks for a fixed name.
@@ -155,7 +162,7 @@ class BootFiles:
             generation = self._artifacts.generation(node)
             kernel = self._artifacts.kernel(node, generation)
         except Error as exc:
-            log.warning("%s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
+            self._say(logging.WARNING, "%s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
             return _problem(stage, node, Reason.NOT_FOUND, write.refusal(exc.message))
         found = self._write(stage, asked, node, ipxe.Boot(generation=generation.digest, kernel=kernel.digest))
         if len(self._scripts) >= MAX_SCRIPTS:
@@ -224,7 +231,7 @@ class BootFiles:
         try:
             artifact = self._artifacts.image(generation)
         except FileNotFoundError as exc:
-            log.error("image: %s", exc)
+            self._say(logging.ERROR, "image: %s", exc)
             raise Refused(Reason.NOT_FOUND, str(exc)) from exc
         return Found(artifact=artifact, stage=Stage.IMAGE.value, name=generation.manifest.image, cache_control=urls.IMMUTABLE)
 

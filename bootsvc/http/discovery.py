@@ -46,6 +46,7 @@ class Discovery:
         self._urls = server_urls
         # Each discovery rewrites nodes.conf.
         self._budget = Budget(rate=10, burst=100)
+        self._log_budget = Budget(rate=20, burst=1000)
         self._lock = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
@@ -61,13 +62,17 @@ class Discovery:
         try:
             name = await self._place(hwaddr)
         except (Error, OSError) as exc:
-            log.warning("discovery of hwaddr=%s: %s", hwaddr, exc)
+            self._say(logging.WARNING, "discovery of hwaddr=%s: %s", hwaddr, exc)
             name = None
         if name is None:
-            log.info("http DISCOVER hwaddr=%s: no node is discoverable", hwaddr)
+            self._say(logging.INFO, "http DISCOVER hwaddr=%s: no node is discoverable", hwaddr)
             again = self._urls.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
             return _text(ipxe.who_are_you(hwaddr, again))
         return _text(ipxe.discovered(name, self._urls.ipxe(hwaddr)))
+
+    def _say(self, level: int, text: str, *args: object) -> None:
+        if self._log_budget.take(time.monotonic()):
+            log.log(level, text, *args)
 
     def _check_peer(self, request: web.Request, hwaddr: str) -> None:
         """Only a machine that got its address for this very hardware address may become a node by it."""
