@@ -76,7 +76,7 @@ class Application:
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
         self._serving_dns = False
-        self._dns = DnsService(self.config, self.registry, host_name, holder=self._holder, on_serving=self._on_dns)
+        self._dns = DnsService(self.config, self.registry, host_name, holder=self._dns_holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
         files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs)
         self._neighbours = Neighbours()
@@ -179,12 +179,15 @@ class Application:
         self._serving_dns = serving
         self._config = self._with_dns(self._loaded)
 
-    def _holder(self, protocol: str, port: int) -> str:
-        """Who had the port when the server was started; later we may not look into other processes."""
+    def _holder(self, protocol: str, port: int, address: IPv4Address | None) -> str:
+        """Who had the port (of any address: None) when the server was started; later we may not look into other processes."""
         for holder in self._holders:
-            if (holder.protocol, holder.port) == (protocol, port) and holder.is_in_the_way_of(self._link.address):
+            if (holder.protocol, holder.port) == (protocol, port) and holder.is_in_the_way_of(address):
                 return str(holder)
         return ""
+
+    def _dns_holder(self, protocol: str, port: int) -> str:
+        return self._holder(protocol, port, self._link.address)
 
     async def watch(self, reload: asyncio.Event, notifier: Notifier) -> None:
         """Notice changed files by their identity, or when `reload` is set (SIGHUP)."""
@@ -207,12 +210,13 @@ class Application:
 
     def explain(self, error: Error) -> Error:
         """A port that cannot be had, by the name of the program that has it."""
-        protocol, port = "tcp", self._config.http.port
         if isinstance(error, PortUnavailable):
-            protocol, port = "udp", error.port
-        elif f"TCP port {port} is taken" not in error.message:
+            protocol, port, address = "udp", error.port, self._link.address
+        elif isinstance(error, PortTaken):
+            protocol, port, address = error.protocol, error.port, None
+        else:
             return error
-        holder = self._holder(protocol, port)
+        holder = self._holder(protocol, port, address)
         return PortTaken(protocol, port, holder) if holder else error
 
     def record(self, event: BootEvent) -> None:

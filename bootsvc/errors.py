@@ -63,7 +63,9 @@ class PortTaken(Error):
     def __init__(self, protocol: str, port: int, holder: str) -> None:
         super().__init__(
             f"{protocol.upper()} port {port} is taken by {holder}",
-            hint="stop that program; `wwctl server --check` shows what else is in the way",
+            hint="stop that program"
+            + (", or set `warewulf: port` in warewulf.conf" if protocol == "tcp" else "")
+            + "; `wwctl server --check` shows what else is in the way",
         )
         self.protocol, self.port, self.holder = protocol, port, holder
 

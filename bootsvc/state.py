@@ -29,12 +29,17 @@ MAX_MACHINES = 65536
 """Machines whose last event is kept, and MAX_LEASES of theirs: a flood of hardware addresses displaces the oldest."""
 MAX_EVENTS = 500_000
 """Rows of the events table; the oldest go."""
+MAX_QUEUED = 100_000
+"""Writes that wait for a disk that hangs; events beyond are not kept there, so that memory stays flat."""
 MAX_BATCH = 4096
 """Writes of one commit."""
 GATHER_SECONDS = 0.004
 """How long a commit waits for company when the last one had some: fewer commits, where the load is high."""
 _COMPANY = 1
 _PRUNE_EVERY = 10_000
+LEAST_ROOM = 1 << 20
+"""Bytes that must be free on the file system."""
+_ROOM_HINT = "make room on its file system"
 
 _SCHEMA = """
 CREATE TABLE leases (
@@ -109,6 +114,7 @@ class State:
         self._leases = _load_leases(connection)
         self._last = _load_last(connection)
         self._written = 0
+        self._behind = False
         self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
         self._thread.start()
 
@@ -123,20 +129,18 @@ class State:
         except OSError as exc:
             raise BadState(path, exc.strerror or str(exc), hint=access_hint(exc)) from exc
         except sqlite3.Error as exc:
-            raise BadState(path, str(exc)) from exc
+            raise _bad(path, exc) from exc
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: a commit is on disk when it returns, also when the power fails.
             connection.execute("PRAGMA synchronous = FULL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise BadState(path, f"its schema {version} is of a newer bootsvc, this one knows {SCHEMA_VERSION}")
+            version = _version(path, connection)
             if version == 0:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             return cls(path, connection)
         except (sqlite3.Error, ValueError) as exc:
             connection.close()
-            raise BadState(path, str(exc)) from exc
+            raise _bad(path, exc) from exc
         except BadState:
             connection.close()
             raise
@@ -187,6 +191,12 @@ class State:
         if len(self._last) > MAX_MACHINES:
             oldest = next(iter(self._last))
             del self._last[oldest]
+        if self._queue.qsize() >= MAX_QUEUED:
+            if not self._behind:
+                log.error("the disk of %s does not keep up: boot records of now are not kept there", self._path)
+            self._behind = True
+            return
+        self._behind = False
         self._written += 1
         self._queue.put(_Write(event=row, forgotten=oldest, prune=self._written % _PRUNE_EVERY == 0))
 
@@ -237,6 +247,40 @@ class State:
                 self._connection.execute("ROLLBACK")
             return BadState(self._path, str(exc))
         return None
+
+
+def look_at(path: Path) -> None:
+    """Whether the database could be used, without touching it. Raises BadState."""
+    try:
+        room = os.statvfs(next(each for each in (path, *path.parents) if each.exists()))
+        if room.f_bavail * room.f_frsize < LEAST_ROOM:
+            raise BadState(path, "its file system is full", hint=_ROOM_HINT)
+        if path.exists() and not path.is_file():
+            raise BadState(path, "it is no file", hint="move it aside")
+        if not path.exists() or path.with_name(f"{path.name}-wal").exists():
+            # What a server has open, or left behind when it was killed, cannot be read without writing.
+            return
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            if _version(path, connection):
+                _load_leases(connection)
+                _load_last(connection)
+    except OSError as exc:
+        raise BadState(path, exc.strerror or str(exc), hint=access_hint(exc)) from exc
+    except (sqlite3.Error, ValueError) as exc:
+        raise _bad(path, exc) from exc
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    """Of the schema; 0 for an empty file. Raises BadState for a newer one."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise BadState(path, f"its schema {version} is of a newer bootsvc, this one knows {SCHEMA_VERSION}")
+    return version
+
+
+def _bad(path: Path, exc: Exception) -> BadState:
+    code = getattr(exc, "sqlite_errorcode", None)
+    return BadState(path, str(exc), hint=_ROOM_HINT if code == sqlite3.SQLITE_FULL else None)
 
 
 def _statements(batch: Sequence[_Write]) -> Iterable[tuple[str, str | int]]:

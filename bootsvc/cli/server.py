@@ -45,7 +45,7 @@ def _serve(invocation: Invocation) -> int:
     from bootsvc.logs import BatchedHandler
     from bootsvc.process import privileges
     from bootsvc.process.holders import find_holders
-    from bootsvc.process.preflight import ports_of
+    from bootsvc.process.ports import ports_of
 
     root = logging.getLogger()
     for handler in list(root.handlers):

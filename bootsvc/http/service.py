@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from bootsvc.config import HttpConfig, TlsConfig
+from bootsvc.config import HttpConfig
+from bootsvc.errors import PortTaken
 from bootsvc.http.connection import ConnectionServer
 from bootsvc.http.dispatch import Counters, Dispatcher
+from bootsvc.http.tls import load_certificate
 from images.errors import Error
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class HttpService:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serve until cancelled. Raises Error when a port or the certificate cannot be used."""
-        context = None if self._settings.tls is None else _tls(self._settings.tls)
+        context = None if self._settings.tls is None else load_certificate(self._settings.tls)
         most = _cap(self._settings.max_connections)
         server = ConnectionServer(self._dispatcher, self._dispatcher.make_request, self._settings, most, _connections)
         listeners = []
@@ -140,19 +142,7 @@ def _cap(wanted: int) -> int:
     return most
 
 
-def _tls(settings: TlsConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certificate, settings.key)
-    except (OSError, ssl.SSLError) as exc:
-        raise Error(
-            f"TLS cannot use the certificate {settings.certificate} with the key {settings.key}: {exc}",
-            hint="both are PEM files that belong together; `warewulf: tls: false` serves without TLS",
-        ) from exc
-    return context
-
-
 def _unusable(port: int, reason: OSError) -> Error:
     if reason.errno == errno.EADDRINUSE:
-        return Error(f"TCP port {port} is taken by another program", hint="stop it, or set `warewulf: port` in warewulf.conf")
+        return PortTaken("tcp", port, "another program")
     return Error(f"cannot listen on TCP port {port}: {reason.strerror}")

@@ -1,20 +1,22 @@
 """`wwctl server --check`: what the server would do here, and what is in its way."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from bootsvc.config import Config
-from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.dhcp.settings import Mode
-from bootsvc.errors import NoInterface
+from bootsvc.errors import BadState, NoInterface
+from bootsvc.http.tls import load_certificate
 from bootsvc.net.links import Link, choose_link, list_links
 from bootsvc.process.firewall import Arrival, Ruleset, Verdict
 from bootsvc.process.holders import Holder, find_holders
+from bootsvc.process.ports import find_obstacle, ports_of
 from bootsvc.process.rivals import find_rivals
 from bootsvc.registry import Registry
+from bootsvc.state import look_at
 from bootsvc.store import Store
 from images.catalog import Catalog
 from images.errors import Error
@@ -22,6 +24,7 @@ from netboot.firmware import FIRMWARES, loader
 
 MAX_SHOWN = 10
 """Problems of nodes.conf that are listed."""
+_LOADER_HINT = "the package `ipxe` has those of most machines; put others there, or name them in `tftp: ipxe:`"
 
 
 class Level(Enum):
@@ -63,21 +66,6 @@ class Report:
         self.error(what, exc.message, exc.hint or "")
 
 
-def ports_of(config: Config) -> Mapping[tuple[str, int], str]:
-    """(protocol, port) → service, of all that the settings ask for."""
-    ports: dict[tuple[str, int], str] = {}
-    if config.dhcp.enabled:
-        ports["udp", 67] = "dhcp"
-        if config.dhcp.mode is Mode.PROXY:
-            ports["udp", PROXY_PORT] = "dhcp"
-    if config.tftp.enabled:
-        ports["udp", 69] = "tftp"
-    if config.dns.enabled:
-        ports["udp", 53] = ports["tcp", 53] = "dns"
-    ports["tcp", config.http.port] = "http"
-    return ports
-
-
 async def check(config: Config, *, ruleset: str | None) -> Report:
     """Look at everything; changes nothing, but sends one DHCPDISCOVER. `ruleset` is nft's JSON, or None."""
     report = Report()
@@ -87,6 +75,7 @@ async def check(config: Config, *, ruleset: str | None) -> Report:
     link = await _check_link(report, config)
     _check_ports(report, config, link)
     _check_state(report, config)
+    _check_certificate(report, config)
     if link is not None:
         _check_firewall(report, config, link, ruleset)
         await _check_rivals(report, config, link)
@@ -117,9 +106,9 @@ async def _check_link(report: Report, config: Config) -> Link | None:
 
 
 def _check_ports(report: Report, config: Config, link: Link | None) -> None:
-    holders = [each for each in find_holders(ports_of(config)) if each.is_in_the_way_of(link.address if link else None)]
+    holders = find_holders(ports_of(config))
     for (protocol, port), service in ports_of(config).items():
-        taken = next((each for each in holders if (each.protocol, each.port) == (protocol, port)), None)
+        taken = find_obstacle((protocol, port), service, holders, link)
         if taken is None:
             report.ok(service, _describe(service, protocol, port, config, link))
         else:
@@ -127,7 +116,10 @@ def _check_ports(report: Report, config: Config, link: Link | None) -> None:
 
 
 def _describe(service: str, protocol: str, port: int, config: Config, link: Link | None) -> str:
-    text = f"{protocol.upper()} port {port}" + (f" on {link.name}" if link else "")
+    text = f"{protocol.upper()} port {port}"
+    if service == "http":
+        return f"{text} on all interfaces"
+    text += f" on {link.name}" if link else ""
     if service == "dhcp":
         start, end = config.dhcp.range_start, config.dhcp.range_end
         text += f", machines that are no node get {start} to {end}" if start else ", for nodes only: no range is configured"
@@ -151,8 +143,24 @@ def _check_state(report: Report, config: Config) -> None:
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         report.error("state", f"{existing} cannot be written", "leases are kept there")
+        return
+    try:
+        look_at(config.paths.state)
+    except BadState as exc:
+        report.add("state", exc)
     else:
         report.ok("state", f"{config.paths.state}")
+
+
+def _check_certificate(report: Report, config: Config) -> None:
+    if config.http.tls is None:
+        return
+    try:
+        load_certificate(config.http.tls)
+    except Error as exc:
+        report.add("http", exc)
+    else:
+        report.ok("http", f"certificate {config.http.tls.certificate}")
 
 
 def _check_firewall(report: Report, config: Config, link: Link, ruleset: str | None) -> None:
@@ -211,7 +219,7 @@ def _check_loaders(report: Report, config: Config) -> None:
         if name not in present:
             kinds = ", ".join(dict.fromkeys(wanted[name]))
             missing = report.warn if present else report.error
-            missing("loaders", f"{folder / name} is missing: {kinds} machines cannot boot", "the package is called ipxe")
+            missing("loaders", f"{folder / name} is missing: {kinds} machines cannot boot", _LOADER_HINT)
     if present:
         report.ok("loaders", f"{', '.join(present)} in {folder}")
 

@@ -139,8 +139,9 @@ def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_pat
     assert f"wwctl: UDP port 67 is taken by busybox (process {holder.pid})\n(stop that program;" in out
 
 
-def test_the_holder_of_the_http_port_is_told(boot_network: Any, tmp_path: Path) -> None:
-    holder = boot_network.popen(boot_network.server, "python3", "-m", "http.server", "9873")
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.77.1"])
+def test_the_holder_of_the_http_port_is_told(boot_network: Any, tmp_path: Path, address: str) -> None:
+    holder = boot_network.popen(boot_network.server, "python3", "-m", "http.server", "--bind", address, "9873")
     while ":9873 " not in boot_network.on(boot_network.server, "ss", "-Hltn"):
         pass
     server = Server(boot_network, tmp_path)

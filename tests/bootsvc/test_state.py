@@ -13,7 +13,7 @@ import pytest
 from bootsvc import state as state_module
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.errors import BadState
-from bootsvc.state import LastEvent, State
+from bootsvc.state import LastEvent, State, look_at
 
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 
@@ -197,3 +197,61 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(BadState, match="schema 99 is of a newer bootsvc"):
         State.open(path)
+
+
+async def test_a_disk_that_hangs_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(state_module, "MAX_QUEUED", 10)
+    state = State.open(tmp_path / "state.db")
+    blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    for number in range(500):
+        state.save_event(f"hw{number}", None, "ipxe", "x", 0, float(number))
+    assert len(state.last_events()) == 500, "memory knows them all the same"
+    assert state._queue.qsize() <= 10
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    blocker.execute("ROLLBACK")
+    await state.save_lease(lease(1))
+    state.close()
+
+
+def test_look_at(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    look_at(path)
+    assert not path.exists()
+    State.open(path).close()
+    before = path.read_bytes()
+    look_at(path)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(BadState, match="its schema 99 is of a newer bootsvc"):
+        look_at(path)
+    path.write_bytes(before[: len(before) // 2])
+    with pytest.raises(BadState, match="malformed"):
+        look_at(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadState, match="it is no file"):
+        look_at(path)
+
+
+@pytest.mark.root
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    try:
+        with pytest.raises(BadState, match="its file system is full") as caught:
+            look_at(folder / "state.db")
+        assert caught.value.hint == "make room on its file system"
+        with (folder / "fill").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(BadState, match="full") as caught:
+            State.open(folder / "state.db")
+        assert caught.value.hint == "make room on its file system"
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -104,6 +104,43 @@ def test_a_server_on_another_address_is_not_in_the_way(site: Site) -> None:
     assert site.findings(fails=False) == {}
 
 
+def test_a_dhcp_server_on_another_interface_is_not_in_the_way(site: Site) -> None:
+    leases = site.root / "leases"
+    leases.touch()
+    site.start(
+        *("dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--port=0", "--interface=other0", "--bind-interfaces"),
+        *("--dhcp-range=192.168.77.200,192.168.77.210", f"--dhcp-leasefile={leases}"),
+        port=67,
+    )
+    assert site.findings(fails=False) == {}
+
+
+def test_http_needs_its_port_on_all_addresses(site: Site) -> None:
+    holder = site.start("python3", "-m", "http.server", "--bind", "192.168.77.1", "9873", port=9873)
+    assert f"error: TCP port 9873 is taken by python3 (process {holder.pid})" in site.findings()["http"]
+
+
+def test_tls_needs_its_certificate_and_its_port(site: Site) -> None:
+    site.conf.write_text(site.conf.read_text() + "warewulf: {tls: true}\n")
+    holder = site.start("python3", "-m", "http.server", "9874", port=9874)
+    found = site.findings()["http"]
+    assert f"error: TCP port 9874 is taken by python3 (process {holder.pid})" in found
+    assert f"there is no {site.root}/etc/warewulf/tls/warewulf.crt" in found
+
+
+def test_the_state_while_a_server_runs_and_when_it_is_damaged(site: Site) -> None:
+    server = site.network.popen(site.network.server, str(WWCTL), "--warewulfconf", str(site.conf), "server")
+    while "INFO ready" not in server.stdout.readline():
+        pass
+    assert site.findings(fails=False) == {}, "while it runs"
+    server.terminate()
+    server.communicate(timeout=20)
+    before = sorted(site.root.rglob("*"))
+    (site.root / "lib/warewulf/bootsvc/state.db").write_bytes(b"no database " * 100)
+    assert "state.db: file is not a database" in site.findings()["state"]
+    assert sorted(site.root.rglob("*")) == before
+
+
 def test_no_interface(site: Site) -> None:
     site.conf.write_text(site.conf.read_text().replace("10.77.0.1", "10.66.0.1"))
     found = site.findings()
