@@ -79,13 +79,13 @@ class DhcpService:
                     log.warning("interface %s is gone", wire.name)
                     self._wires.pop(index).close()
             self._exchanges.serve([wire.links for wire in self._wires.values()], self._own)
-            links, config = await list_links(), self._config()
+            config = self._config()
             try:
+                links = await list_links()
                 boot = choose_link(links, config.ipaddr, config.network)
-            except NoInterface as exc:
+                self._open(by_interface(config, boot, links), links)
+            except (NoInterface, OSError) as exc:
                 log.debug("%s", exc)
-                continue
-            self._open(by_interface(config, boot, links), links)
 
     def _open(self, wanted: Mapping[int, Sequence[Link]], links: Sequence[Link], strict: int = -1) -> None:
         """Serve these interfaces and no others; what cannot be opened is tried again, except `strict`, which raises."""

@@ -1,8 +1,11 @@
 """Interfaces and addresses of this machine (rtnetlink, through pyroute2): which link carries the boot network."""
 
 import asyncio
+import errno
+import fcntl
 import logging
 import socket
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -15,6 +18,8 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0
 """How often a served link is looked at."""
+_SIOCGIFINDEX = 0x8933
+_IFREQ = struct.Struct("@16si20x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,10 @@ class Link:
 
 
 async def list_links() -> list[Link]:
-    """Every IPv4 address of this machine in the current network namespace, with its interface."""
+    """Every IPv4 address of this machine in the current network namespace, with its interface.
+
+    Raises OSError, as when the process has no descriptor left.
+    """
     found = []
     async with AsyncIPRoute() as route:
         links = {message["index"]: message async for message in await route.get_links()}
@@ -81,14 +89,19 @@ async def wait_link(ipaddr: IPv4Address | None, network: IPv4Network | None) -> 
     while True:
         try:
             return await find_link(ipaddr, network)
-        except NoInterface as exc:
+        except (NoInterface, OSError) as exc:
             log.debug("%s", exc)
             await asyncio.sleep(CHECK_SECONDS)
 
 
 def is_current(link: Link) -> bool:
-    """Whether the interface is still the one that was found: a bridge that is made anew has another index."""
+    """Whether the interface is still the one that was found: a bridge that is made anew has another index.
+
+    True as well when the kernel cannot be asked, for want of a descriptor: then nothing is known to have changed.
+    """
     try:
-        return socket.if_nametoindex(link.name) == link.index
-    except OSError:
-        return False
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFINDEX, _IFREQ.pack(link.name.encode(), 0))
+    except OSError as exc:
+        return exc.errno != errno.ENODEV
+    return bool(_IFREQ.unpack(answer)[1] == link.index)

@@ -1,11 +1,15 @@
 """Which link carries the boot network."""
 
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from bootsvc.errors import NoInterface
-from bootsvc.net.links import Link, choose_link, find_link, is_current
+from bootsvc.net.links import Link, choose_link, find_link, is_current, list_links
 
 LINKS = [
     Link(name=name, index=index, hwaddr="", address=IPv4Address(address), network=IPv4Network(address + "/24", strict=False))
@@ -43,3 +47,29 @@ async def test_the_links_of_this_machine() -> None:
     assert is_current(loopback)
     assert not is_current(Link(name="lo", index=9999, hwaddr="", address=loopback.address, network=loopback.network))
     assert not is_current(Link(name="none9", index=1, hwaddr="", address=loopback.address, network=loopback.network))
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """A process that has all descriptors in use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = os.open("/dev/null", os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + 1, hard))
+    taken = [first]
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+async def test_without_descriptors_no_interface_counts_as_gone() -> None:
+    with no_descriptors():
+        assert is_current(LINKS[0])
+        with pytest.raises(OSError, match="Too many open files"):
+            await list_links()
+    assert not is_current(LINKS[0])
