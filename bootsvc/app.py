@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bootsvc.artifacts import Artifacts
 from bootsvc.bootfiles import BootFiles
@@ -30,6 +30,7 @@ from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link
 from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.ra import RouterAdvertiser
+from bootsvc.net.udp import Budget
 from bootsvc.overlays import describe_server
 from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
@@ -314,6 +315,7 @@ async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
             application = Application(config, link, state, holders=holders)
             stop, reload = asyncio.Event(), asyncio.Event()
             loop = asyncio.get_running_loop()
+            loop.set_exception_handler(_sparing_handler(Budget(rate=0.1, burst=20)))
             loop.add_signal_handler(signal.SIGHUP, reload.set)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
@@ -325,6 +327,16 @@ async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
             await asyncio.to_thread(state.close)
         if failure is not None:
             raise application.explain(failure) if application is not None else failure
+
+
+def _sparing_handler(budget: Budget) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Log what nobody caught, but not each of what some stranger makes happen again and again."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if budget.take(loop.time()):
+            loop.default_exception_handler(context)
+
+    return handle
 
 
 async def _run_all(application: Application, stop: asyncio.Event, reload: asyncio.Event) -> None:

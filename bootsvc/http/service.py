@@ -24,6 +24,8 @@ LOOK_SECONDS = 1.0
 """How often connections are looked at for what has taken too long."""
 BACKLOG = 4096
 """Connections that the kernel accepts ahead: a cluster that powers on at once knocks within a second."""
+ACCEPTED_AT_ONCE = 64
+"""Before the loop's other work gets its turn. asyncio tries as often when descriptors have run out, and logs each time."""
 RESERVED_DESCRIPTORS = 1024
 """Left to TFTP transfers, leases, logs and whatever else the process opens."""
 CANCELLING_SECONDS = 0.5
@@ -90,17 +92,21 @@ class HttpService:
         self, server: ConnectionServer, port: int, context: ssl.SSLContext | None = None
     ) -> asyncio.base_events.Server:
         try:
-            return await asyncio.get_running_loop().create_server(
+            listener = await asyncio.get_running_loop().create_server(
                 server,
                 self._host,
                 port,
                 reuse_address=True,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_AT_ONCE,
                 ssl=context,
                 ssl_handshake_timeout=None if context is None else self._settings.header_seconds,
             )
+            for each in listener.sockets:
+                with each.dup() as sock:
+                    sock.listen(BACKLOG)
         except OSError as exc:
             raise _unusable(port, exc) from exc
+        return listener
 
     async def _watch(self, server: ConnectionServer) -> None:
         loop = asyncio.get_running_loop()

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import random
+import resource
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -166,6 +168,25 @@ async def test_two_thousand_idle_connections(large: Artifact) -> None:
         assert site.service.counters.given_up == 0
         for sock in idle:
             sock.close()
+
+
+async def test_when_descriptors_run_out_the_log_stays_short(large: Artifact, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(large, HttpConfig()) as site:
+        clients = [socket.socket() for _ in range(10)]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with tempfile.TemporaryFile() as file:
+            lowest = file.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            for client in clients:
+                client.connect(("127.0.0.1", site.port))
+            await until(lambda: "out of system resource" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert caplog.text.count("out of system resource") < 500
+        assert await site.fetch("/small") == (200, b"small\n"), "and it goes on"
+        for client in clients:
+            client.close()
 
 
 async def test_beyond_the_cap_the_quietest_make_room(large: Artifact) -> None:
