@@ -37,9 +37,10 @@ from bootsvc.process.holders import Holder
 from bootsvc.process.notify import Notifier
 from bootsvc.registry import Registry
 from bootsvc.state import State
-from bootsvc.store import Identity, Store
+from bootsvc.store import Store
 from bootsvc.tftp.made import MadeFiles
 from bootsvc.tftp.service import TftpService
+from bootsvc.watching import WatchedFile
 from images.catalog import Catalog
 from images.errors import Error
 from images.locks import Locked, exclusive
@@ -50,8 +51,8 @@ log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 20
 """Lines logged of what is wrong in nodes.conf."""
-POLL_SECONDS = 0.5
-"""How soon a change of nodes.conf or warewulf.conf takes effect without anybody telling the server."""
+POLL_SECONDS = 0.25
+"""How often nodes.conf and warewulf.conf are looked at; what has changed must be at rest for as long."""
 
 
 class Service(Protocol):
@@ -70,8 +71,7 @@ class Application:
         self._holders = holders
         self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
         self._registry = Registry()
-        self._nodes_seen: Identity | None = None
-        self._config_seen = _identity(config.source)
+        self._files = WatchedFile(config.source), WatchedFile(config.paths.nodes_conf)
         self.load_nodes()
         urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
@@ -117,7 +117,6 @@ class Application:
 
     def load_nodes(self) -> None:
         """Read nodes.conf before anything is served; a broken one leaves no nodes, and says why."""
-        self._nodes_seen = self._nodes_identity()
         try:
             self._use(load(self._store, self._config.network or self._link.network, self._registry))
         except Error as exc:
@@ -125,7 +124,6 @@ class Application:
 
     async def _reload_nodes(self) -> None:
         """Read nodes.conf anew; one that is broken or gone leaves the nodes as they were, and is said once."""
-        self._nodes_seen = self._nodes_identity()
         registry = self._registry
         try:
             if self._store.identity() is None and registry.nodes:
@@ -142,13 +140,6 @@ class Application:
         if zone is not None and self._dns.link is not None:
             self._dns.use(zone)
 
-    def _nodes_identity(self) -> Identity | None:
-        """None also when the file is out of reach; reading it then says why."""
-        try:
-            return self._store.identity()
-        except OSError:
-            return None
-
     def _use(self, registry: Registry) -> None:
         self._registry = registry
         thief = registry.by_address(self._link.address)
@@ -161,7 +152,6 @@ class Application:
         log.info("%d nodes loaded from %s", len(self._registry.nodes), self._store.path)
 
     def _load_config(self) -> None:
-        self._config_seen = _identity(self._loaded.source)
         try:
             new = Config.load(self._loaded.source)
         except Error as exc:
@@ -191,18 +181,22 @@ class Application:
         return self._holder(protocol, port, self._link.address)
 
     async def watch(self, reload: asyncio.Event, notifier: Notifier) -> None:
-        """Notice changed files by their identity, or when `reload` is set (SIGHUP)."""
+        """Read changed files, or both when `reload` is set (SIGHUP)."""
+        config, nodes = self._files
         while True:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await reload.wait()
             except TimeoutError:
                 pass
-            asked = reload.is_set()
-            reload.clear()
-            new_config = asked or _identity(self._loaded.source) != self._config_seen
-            if not new_config and self._nodes_identity() == self._nodes_seen:
+            new_config, new_nodes = config.changed(), nodes.changed()
+            if reload.is_set():
+                config.reading()
+                new_config = True
+                reload.clear()
+            if not new_config and not new_nodes:
                 continue
+            nodes.reading()
             notifier.reloading()
             if new_config:
                 self._load_config()
@@ -267,14 +261,6 @@ def _reloaded(old: Config, new: Config) -> Config:
     for name in fixed:
         log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
     return kept
-
-
-def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def host_name(config: Config) -> tuple[str, str]:
