@@ -3,21 +3,16 @@
 import os
 import stat
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from bootsvc.artifacts import Artifact
-from bootsvc.tftp.packet import frame_data
+from bootsvc.tftp.frames import FrameCache, Frames, Version
 from images.errors import Error
 
 LINKED_DIRS = (Path("/boot"),)
 """Where a link in a root may lead, to a file of the same name: Debian's `ipxe` package keeps `ipxe.efi` in /boot."""
-MAX_FRAMED, MAX_FRAMED_TOTAL = 8 << 20, 64 << 20
-"""Bytes of one file whose packets are kept in memory, and of all of them."""
-MAX_FRAMED_BLOCKS = 20_000
-Version = tuple[int, int, int, int, int]
 MAX_NETASCII = 1 << 24
 """Bytes of a file that may be converted in memory."""
 
@@ -36,45 +31,14 @@ class Forbidden(Error):
         super().__init__(f"{name!r} is not below a directory that TFTP serves", hint="name a file below `paths: ipxesource:`")
 
 
-class Framed:
-    """DATA packets of the files that were asked for last, by version and blksize; made once, sent to all."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[Version, int], Sequence[bytes]] = OrderedDict()
-        self._total = 0
-
-    def find(self, key: tuple[Version, int], file: "OpenFile") -> Sequence[bytes] | None:
-        """None for a file that has too many blocks, or that is being written to."""
-        size, blksize = file.size, key[1]
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-            return known
-        whole = size // blksize
-        if whole == 0 or whole > MAX_FRAMED_BLOCKS:
-            return None
-        data = file.read(0, whole * blksize)
-        if len(data) != whole * blksize or not file.unchanged():
-            return None
-        made = [frame_data(number + 1, data[number * blksize : (number + 1) * blksize]) for number in range(whole)]
-        self._known[key] = made
-        self._total += len(data)
-        while self._total > MAX_FRAMED_TOTAL:
-            (_, old), packets = self._known.popitem(last=False)
-            self._total -= len(packets) * old
-        return made
-
-
-_FRAMED = Framed()
-
-
 class OpenFile:
     """A regular file that is open for reading; blocks come out of the page cache. If it is replaced, this stays the old one."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, frames: FrameCache | None = None) -> None:
         self._fd = fd
-        self._status = self._look()
-        self.size = self._status[0]
+        self._frames = frames
+        self.version = self._look()
+        self.size = self.version[0]
 
     def _look(self) -> Version:
         status = os.fstat(self._fd)
@@ -84,10 +48,10 @@ class OpenFile:
         return os.pread(self._fd, count, offset)
 
     def unchanged(self) -> bool:
-        return self._look() == self._status
+        return self._look() == self.version
 
-    def framed(self, blksize: int) -> Sequence[bytes] | None:
-        return _FRAMED.find((self._status, blksize), self) if self.size <= MAX_FRAMED else None
+    def framed(self, blksize: int) -> Frames | None:
+        return self._frames.find(self, blksize) if self._frames is not None else None
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -108,7 +72,7 @@ class Memory:
     def unchanged(self) -> bool:
         return True
 
-    def framed(self, blksize: int) -> Sequence[bytes] | None:
+    def framed(self, blksize: int) -> Frames | None:
         return None
 
     def close(self) -> None:
@@ -159,7 +123,7 @@ class Parts:
     def unchanged(self) -> bool:
         return self._file is None or self._file.unchanged()
 
-    def framed(self, blksize: int) -> Sequence[bytes] | None:
+    def framed(self, blksize: int) -> Frames | None:
         return None
 
     def close(self) -> None:
@@ -171,7 +135,7 @@ class Parts:
 Source = OpenFile | Memory | Parts
 
 
-def open_file(roots: Iterable[Path], name: str) -> OpenFile:
+def open_file(roots: Iterable[Path], name: str, frames: FrameCache | None = None) -> OpenFile:
     """Open the first match; a leading slash means the root itself. Raises NoSuchFile or Forbidden."""
     # Windows-minded ROMs send backslashes.
     relative = PurePosixPath(name.replace("\\", "/").lstrip("/"))
@@ -194,5 +158,5 @@ def open_file(roots: Iterable[Path], name: str) -> OpenFile:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise Forbidden(name)
-        return OpenFile(fd)
+        return OpenFile(fd, frames)
     raise NoSuchFile(name)

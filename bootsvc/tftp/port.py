@@ -1,4 +1,4 @@
-"""A UDP port that transfers share: their acknowledgements are drained together, and a window leaves in one system call.
+"""A UDP port that transfers share: their acknowledgements are read together, and what they let follow leaves together.
 
 A transfer's TID is its client's address and port and ours (RFC 1350 §4), so that several clients may have one port of ours.
 """
@@ -13,20 +13,21 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 from bootsvc.errors import PortUnavailable
+from bootsvc.net.batch import UDP_SEGMENT, Client, Inbox, Outbox
+from bootsvc.tftp.frames import Frames
 
 log = logging.getLogger(__name__)
 
-Client = tuple[str, int]
-"""Address and port, as the socket module has them."""
 MAX_DATAGRAM = 2048
 """Of what a client sends in a transfer; more is cut off."""
-MAX_PER_WAKEUP = 64
+MAX_BATCH = 64
+"""Datagrams that are read, or sent, in one system call."""
+MAX_BATCHES = 4
+"""Read before the loop's other work gets its turn."""
 BUFFER = 4 << 20
 """Bytes of kernel buffer, each way."""
 MAX_WAITING = 64
 """Sends that wait for room in the kernel's buffer; what is beyond is lost, as on any network, and sent again later."""
-UDP_SEGMENT = 103
-"""Linux's number (udp(7)), which `socket` of Python 3.11 does not export."""
 MAX_SEGMENTS = 64
 """Of one send (UDP_MAX_SEGMENTS)."""
 MAX_PAYLOAD = 65507
@@ -40,7 +41,9 @@ class TransferPort:
     def __init__(self, address: IPv4Address) -> None:
         """Raises PortUnavailable."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._receive: Callable[[bytes, Client], None] | None = None
+        self.inbox = Inbox(self._socket, stride=MAX_DATAGRAM, count=MAX_BATCH)
+        self._outbox = Outbox(self._socket, count=MAX_BATCH)
+        self._receive: Callable[[int], None] | None = None
         self._waiting: deque[tuple[bytes, int, Client]] = deque()
         self._segments = True
         try:
@@ -54,8 +57,8 @@ class TransferPort:
             self._socket.close()
             raise PortUnavailable(str(address), 0, exc.strerror or str(exc)) from exc
 
-    def start(self, receive: Callable[[bytes, Client], None]) -> None:
-        """Call `receive` for each datagram, inside the running loop's reader callback."""
+    def start(self, receive: Callable[[int], None]) -> None:
+        """Call `receive` with the number of datagrams that are in `inbox`, inside the running loop's reader callback."""
         self._receive = receive
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain)
 
@@ -67,20 +70,36 @@ class TransferPort:
             self._socket.close()
 
     def _drain(self) -> None:
-        receive, recvfrom = self._receive, self._socket.recvfrom
+        receive = self._receive
         assert receive is not None
-        for _ in range(MAX_PER_WAKEUP):
-            try:
-                data, client = recvfrom(MAX_DATAGRAM)
-            except BlockingIOError:
+        for _ in range(MAX_BATCHES):
+            count = self.inbox.receive()
+            if not count:
                 return
-            except OSError as exc:
-                log.debug("receiving: %s", exc.strerror)
-                return
-            try:
-                receive(data, client)
-            except Exception:
-                log.exception("a datagram of %s:%d", *client)
+            receive(count)
+            self.flush()
+
+    def put(self, frames: Frames, blocks: range, peer: int) -> None:
+        """Send DATA packets at the next `flush`; `blocks` are some."""
+        size, count = frames.size, len(blocks)
+        if count == 1 and not self._outbox.full:
+            self._outbox.refer(peer, frames.memory, (blocks.start - 1) * size, size)
+            return
+        most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size)) if self._segments else 1
+        for first in range(blocks.start, blocks.stop, most):
+            if self._outbox.full:
+                self.flush()
+            count = min(most, blocks.stop - first)
+            self._outbox.refer(peer, frames.memory, (first - 1) * size, count * size, size if count > 1 else 0)
+
+    def flush(self) -> None:
+        """Send all that was put; what the kernel refuses then is tried again on its own."""
+        for client, data, size in self._outbox.flush():
+            if not size:
+                self.send(data, client)
+            elif not self._send_segments(data, size, client):
+                for at in range(0, len(data), size):
+                    self.send(data[at : at + size], client)
 
     def send(self, data: bytes, client: Client) -> None:
         """One datagram."""
@@ -120,10 +139,10 @@ class TransferPort:
         if len(self._waiting) >= MAX_WAITING:
             return
         if not self._waiting:
-            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._flush)
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._send_waiting)
         self._waiting.append((data, size, client))
 
-    def _flush(self) -> None:
+    def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, deque()
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
         for data, size, client in waiting:

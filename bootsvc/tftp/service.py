@@ -7,20 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import IPv4Address
-from itertools import cycle
 from pathlib import Path
 from typing import Protocol
 
 from bootsvc.bootfiles import Reason, Refused
 from bootsvc.errors import MalformedPacket, PortUnavailable
+from bootsvc.net.batch import Client
 from bootsvc.net.udp import Budget, Datagram, UdpEndpoint
 from bootsvc.tftp.files import MAX_NETASCII, Forbidden, Memory, NoSuchFile, Source, open_file
+from bootsvc.tftp.frames import FrameCache
 from bootsvc.tftp.made import Made, optional
-from bootsvc.tftp.packet import ErrorCode, ErrorPacket, OptionAck, ReadRequest, WriteRequest, ack_block, parse, serialize
-from bootsvc.tftp.port import Client, TransferPort
-from bootsvc.tftp.session import Due, Outcome, ReadSession, netascii
+from bootsvc.tftp.packet import ErrorCode, ErrorPacket, ReadRequest, WriteRequest, parse, serialize
+from bootsvc.tftp.session import Outcome, ReadSession, netascii
+from bootsvc.tftp.transfers import Transfer, Transfers, printable
 
 log = logging.getLogger(__name__)
 # It tells each step of its parsing, for packets from anybody.
@@ -31,10 +31,6 @@ MAX_SESSIONS = 400
 """Transfers at once; a request beyond it is dropped, and its client asks again."""
 MAX_SESSIONS_PER_CLIENT = 8
 """One address cannot take all of them."""
-MAX_ADDRESSES = 16
-"""Addresses of ours that transfers are sent from, when the service listens on all of them."""
-PORTS = 4
-"""For each. A client that begins again from the same port gets another one of ours, so that late packets fit nothing."""
 TICK_SECONDS = 0.25
 _ANY = IPv4Address(0)
 
@@ -99,10 +95,10 @@ class TftpService:
         self._on_event = on_event
         self._endpoint: UdpEndpoint | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._ports: dict[IPv4Address, cycle[_Port]] = {}
-        self._opened: list[_Port] = []
-        self._clients: dict[Client, _Transfer | None] = {}
-        """Whoever has a transfer, or (None) one that is being prepared."""
+        self._frames = FrameCache()
+        self._transfers = Transfers(self._ended, self._count_malformed)
+        self._clients: set[Client] = set()
+        """Whoever has a transfer, or one that is being prepared."""
         self._addresses: Counter[str] = Counter()
         self._noise_budget = Budget(rate=1, burst=10)
         self._log_budget = Budget(rate=100, burst=5000)
@@ -118,21 +114,12 @@ class TftpService:
                 ready.set()
                 while True:
                     await asyncio.sleep(TICK_SECONDS)
-                    self._tick(time.monotonic())
+                    self._transfers.tick(time.monotonic())
         finally:
             self._endpoint.close()
-            for transfer in self._clients.values():
-                if transfer is not None:
-                    transfer.source.close()
-            for port in self._opened:
-                port.socket.close()
+            self._transfers.close()
             self._clients.clear()
             self._addresses.clear()
-
-    def _tick(self, now: float) -> None:
-        for transfer in list(self._clients.values()):
-            if transfer is not None and transfer.session.expired(now):
-                self._send(transfer, transfer.session.again(now))
 
     def _receive(self, datagram: Datagram) -> None:
         """A datagram to the well-known port: only requests belong here."""
@@ -162,11 +149,11 @@ class TftpService:
         if request.mode not in ("octet", "netascii"):
             return self._refuse(datagram, request.filename, ErrorCode.ILLEGAL_OPERATION, "mode is octet or netascii")
         try:
-            source = open_file(self._roots(), request.filename)
+            source = open_file(self._roots(), request.filename, self._frames)
         except NoSuchFile:
             if self._made is None or not self._made.wants(request.filename) or self._tasks is None:
                 return self._missing(datagram, request.filename)
-            self._keep(client, None)
+            self._keep(client)
             self._tasks.create_task(self._make(self._made, datagram, request, client))
         except Forbidden:
             self._refuse(datagram, request.filename, ErrorCode.ACCESS_VIOLATION, "access violation")
@@ -185,7 +172,7 @@ class TftpService:
             self._forget(client)
             self._refuse(datagram, request.filename, ErrorCode.FILE_NOT_FOUND, exc.strerror or "it cannot be read")
         except Exception:
-            log.exception("tftp file=%s", _printable(request.filename))
+            log.exception("tftp file=%s", printable(request.filename))
             self._forget(client)
             self._refuse(datagram, request.filename, ErrorCode.UNDEFINED, "internal error")
         else:
@@ -196,101 +183,44 @@ class TftpService:
         try:
             if request.mode == "netascii":
                 source = _as_netascii(source, request.filename)
-            port = self._port(self._local(datagram))
+            port = self._transfers.open(self._local(datagram))
         except (OSError, PortUnavailable) as exc:
             source.close()
             self._forget(client)
             self.counters.dropped += 1
             self._noise("%s: %s", datagram.source, exc)
             return
-        transfer = _Transfer(client, ReadSession(request, source), source, port, made)
-        port.transfers[client] = transfer
-        self._keep(client, transfer)
+        transfer = Transfer(client, ReadSession(request, source), source, port, made)
+        self._keep(client)
         terms = transfer.session.terms
         self._line(
             "RRQ hwaddr=%s file=%s size=%d blksize=%d windowsize=%d client=%s",
-            *(self._hwaddr(transfer), _printable(request.filename), source.size),
+            *(self._hwaddr(transfer), printable(request.filename), source.size),
             *(terms.blksize, terms.windowsize, datagram.source),
         )
-        self._send(transfer, transfer.session.begin(time.monotonic()))
+        self._transfers.begin(transfer)
 
-    def _keep(self, client: Client, transfer: "_Transfer | None") -> None:
+    def _keep(self, client: Client) -> None:
         if client not in self._clients:
             self._addresses[client[0]] += 1
-        self._clients[client] = transfer
+        self._clients.add(client)
 
     def _forget(self, client: Client) -> None:
         if client in self._clients:
-            del self._clients[client]
+            self._clients.remove(client)
             self._addresses[client[0]] -= 1
             if not self._addresses[client[0]]:
                 del self._addresses[client[0]]
-
-    def _port(self, local: IPv4Address) -> "_Port":
-        """One of ours in turn, opened at first use. Raises PortUnavailable."""
-        if local not in self._ports:
-            if len(self._ports) >= MAX_ADDRESSES:
-                raise PortUnavailable(str(local), 0, "too many addresses are in use")
-            opened = [_Port(TransferPort(local)) for _ in range(PORTS)]
-            for port in opened:
-                port.socket.start(partial(self._receive_transfer, port))
-            self._opened += opened
-            self._ports[local] = cycle(opened)
-        return next(self._ports[local])
 
     def _local(self, datagram: Datagram) -> IPv4Address:
         """The address that the client knows us by; it drops answers of any other."""
         return datagram.local if self.address == _ANY else self.address
 
-    def _receive_transfer(self, port: "_Port", data: bytes, client: Client) -> None:
-        transfer = port.transfers.get(client)
-        if transfer is None:
-            return self._stranger(port, data, client)
-        block = ack_block(data)
-        if block is not None:
-            return self._send(transfer, transfer.session.acknowledge(block, time.monotonic()))
-        try:
-            packet = parse(data)
-        except MalformedPacket:
-            self.counters.malformed += 1
-            return
-        for answer in transfer.session.receive(packet, time.monotonic()):
-            port.socket.send(serialize(answer), client)
-        self._send(transfer, range(0))
-
-    def _stranger(self, port: "_Port", data: bytes, client: Client) -> None:
-        """RFC 1350 §4: another TID gets an error, and no transfer is disturbed. An ERROR is never answered, nor is noise."""
-        if ack_block(data) is not None and self._noise_budget.take(time.monotonic()):
-            error = ErrorPacket(code=ErrorCode.UNKNOWN_TID, message="unknown transfer ID")
-            port.socket.send(serialize(error), client)
-
-    def _send(self, transfer: "_Transfer", due: Due) -> None:
-        port, client = transfer.port.socket, transfer.client
-        if isinstance(due, OptionAck):
-            port.send(serialize(due), client)
-        elif due:
-            try:
-                datagrams = transfer.session.datagrams(due)
-            except OSError as exc:
-                transfer.session.outcome = Outcome.CHANGED
-                log.error("tftp file=%s: %s", _printable(transfer.session.filename), exc)
-                error = ErrorPacket(code=ErrorCode.UNDEFINED, message="the file has changed: ask again")
-                port.send(serialize(error), client)
-            else:
-                if len(datagrams) == 1:
-                    port.send(datagrams[0], client)
-                else:
-                    port.send_window(datagrams, client)
-        if transfer.session.outcome is not Outcome.RUNNING:
-            self._finish(transfer)
-
-    def _finish(self, transfer: "_Transfer") -> None:
-        del transfer.port.transfers[transfer.client]
+    def _ended(self, transfer: Transfer) -> None:
         self._forget(transfer.client)
-        transfer.source.close()
         session, made = transfer.session, transfer.made
         address = IPv4Address(transfer.client[0])
-        name, hwaddr = _printable(session.filename), self._hwaddr(transfer)
+        name, hwaddr = printable(session.filename), self._hwaddr(transfer)
         match session.outcome:
             case Outcome.COMPLETE:
                 self.counters.complete += 1
@@ -306,6 +236,9 @@ class TftpService:
             stage = made.stage if session.outcome is Outcome.COMPLETE else f"TFTP {session.outcome.value}"
             self._on_event(hwaddr, made.node, stage, made.name or name, size=session.acked_bytes, ipaddr=address)
 
+    def _count_malformed(self) -> None:
+        self.counters.malformed += 1
+
     def _missing(self, datagram: Datagram, filename: str) -> None:
         if not optional(filename):
             return self._refuse(datagram, filename, ErrorCode.FILE_NOT_FOUND, "file not found")
@@ -314,14 +247,14 @@ class TftpService:
 
     def _refuse(self, datagram: Datagram, filename: str, code: ErrorCode, message: str) -> None:
         self.counters.refused += 1
-        self._line("ERROR %d file=%s client=%s: %s", int(code), _printable(filename), datagram.source, message)
+        self._line("ERROR %d file=%s client=%s: %s", int(code), printable(filename), datagram.source, message)
         self._answer_error(datagram, code, message)
 
     def _answer_error(self, datagram: Datagram, code: ErrorCode, message: str) -> None:
         if self._endpoint is not None:
             self._endpoint.send(serialize(ErrorPacket(code=code, message=message)), datagram.source, datagram.port)
 
-    def _hwaddr(self, transfer: "_Transfer") -> str:
+    def _hwaddr(self, transfer: Transfer) -> str:
         if transfer.hwaddr is None:
             address = IPv4Address(transfer.client[0])
             transfer.hwaddr = (self._identify(address) if self._identify is not None else None) or "-"
@@ -336,28 +269,6 @@ class TftpService:
             log.debug("tftp " + text, *args)
 
 
-class _Port:
-    """A port of ours, and who has a transfer on it."""
-
-    def __init__(self, socket: TransferPort) -> None:
-        self.socket = socket
-        self.transfers: dict[Client, _Transfer] = {}
-
-
-class _Transfer:
-    """A session and what it needs."""
-
-    __slots__ = ("client", "hwaddr", "made", "port", "session", "source")
-
-    def __init__(self, client: Client, session: ReadSession, source: Source, port: _Port, made: Made) -> None:
-        self.client = client
-        self.session = session
-        self.source = source
-        self.port = port
-        self.made = made
-        self.hwaddr = made.hwaddr
-
-
 def _as_netascii(source: Source, name: str) -> Memory:
     """The file as netascii; block borders do not match the file's, so it is converted whole."""
     try:
@@ -366,8 +277,3 @@ def _as_netascii(source: Source, name: str) -> Memory:
         return Memory(netascii(source.read(0, source.size)))
     finally:
         source.close()
-
-
-def _printable(name: str) -> str:
-    """A name from the network, fit for a log line."""
-    return name[:128].encode("unicode_escape").decode("ascii").replace(" ", "\\x20") or "-"

@@ -31,10 +31,6 @@ class Source(Protocol):
         """Whether all that was read belongs to one version."""
         ...
 
-    def framed(self, blksize: int) -> Sequence[bytes] | None:
-        """All its DATA packets but the last, where they are in memory already: machines of one kind fetch the same loader."""
-        ...
-
 
 Due = range | OptionAck
 """What is to be sent: DATA of these block numbers, counted from 1 without roll-over, or the OACK."""
@@ -101,9 +97,8 @@ class ReadSession:
         self.terms = negotiate(request, source.size)
         self.outcome = Outcome.RUNNING
         self._source = source
-        # The last block is short, empty if need be: it is what tells the client that the file ends.
-        self._last = source.size // self.terms.blksize + 1
-        self._framed = source.framed(self.terms.blksize)
+        # Short, empty if need be: it is what tells the client that the file ends.
+        self.last = source.size // self.terms.blksize + 1
         self._acked = -1 if self.terms.oack is not None else 0
         self._sent = self._acked
         self._retries = 0
@@ -147,14 +142,11 @@ class ReadSession:
 
     def datagrams(self, due: range) -> Sequence[bytes]:
         """As bytes, read at once. Raises OSError when the file has changed."""
-        framed = self._framed
-        if framed is not None and due.stop <= self._last:
-            return framed[due.start - 1 : due.stop - 1]
         size = self.terms.blksize
         start = (due.start - 1) * size
         wanted = min(len(due) * size, self._source.size - start)
         data = self._source.read(start, wanted)
-        if len(data) != wanted or (due.stop > self._last and not self._source.unchanged()):
+        if len(data) != wanted or (due.stop > self.last and not self._source.unchanged()):
             self.outcome = Outcome.CHANGED
             raise OSError(f"{self.filename} has changed")
         if len(due) == 1:
@@ -194,7 +186,7 @@ class ReadSession:
             return NOTHING
         self._acked += ahead
         self._retries = 0
-        if self._acked >= self._last:
+        if self._acked >= self.last:
             self.outcome = Outcome.COMPLETE
             return NOTHING
         # A window that arrived in part goes on after its last block in sequence (RFC 7440 §4).
@@ -220,7 +212,7 @@ class ReadSession:
             self._sent = 0
             assert self.terms.oack is not None
             return self.terms.oack
-        self._sent = min(self._acked + self.terms.windowsize, self._last)
+        self._sent = min(self._acked + self.terms.windowsize, self.last)
         return range(self._acked + 1, self._sent + 1)
 
 

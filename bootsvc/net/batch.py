@@ -1,0 +1,203 @@
+"""Many IPv4 datagrams in one system call: recvmmsg(2) and sendmmsg(2), which Python's `socket` does not have.
+
+All memory is laid out once, and the kernel reads and writes it in place: per datagram no address is made, and nothing copied.
+"""
+
+import ctypes
+import errno
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+UDP_SEGMENT = 103
+"""Linux's number (udp(7)), which `socket` of Python 3.11 does not export."""
+Client = tuple[str, int]
+"""Address and port, as the socket module has them."""
+_ADDRESS_BYTES = 16
+"""A `sockaddr_in`, of which the first half says all: family, port and address."""
+_PEER = struct.Struct("=H2s4s")
+_CONTROL = struct.Struct("@NiiHxxxxxx")
+"""A `cmsghdr` with the size of a segment, padded to whole words."""
+_CONTROL_BYTES = _CONTROL.size
+_WORD = ctypes.sizeof(ctypes.c_size_t)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Header(ctypes.Structure):
+    """`struct msghdr`."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    """`struct mmsghdr`."""
+
+    _fields_ = (("header", _Header), ("length", ctypes.c_uint))
+
+
+_MESSAGE_BYTES = ctypes.sizeof(_Message)
+
+
+def peer_of(client: Client) -> int:
+    """An address and port as one number, the way `Inbox.peers` has them."""
+    packed = _PEER.pack(socket.AF_INET, client[1].to_bytes(2, "big"), socket.inet_aton(client[0]))
+    return int.from_bytes(packed, sys.byteorder)
+
+
+def client_of(peer: int) -> Client:
+    _, port, address = _PEER.unpack(peer.to_bytes(_PEER.size, sys.byteorder))
+    return socket.inet_ntoa(address), int.from_bytes(port, "big")
+
+
+class Memory:
+    """Bytes that do not move, at `address`."""
+
+    __slots__ = ("_held", "address", "bytes")
+
+    def __init__(self, data: bytes | int) -> None:
+        self.bytes = bytearray(data)
+        # As long as it is exported, a bytearray cannot be resized, and so not be moved.
+        self._held = (ctypes.c_char * len(self.bytes)).from_buffer(self.bytes)
+        self.address = ctypes.addressof(self._held)
+
+
+class _Messages:
+    """An array of messages, each with one vector, an address, and room for control data."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._names = Memory(count * _ADDRESS_BYTES)
+        self._vectors = Memory(count * 2 * _WORD)
+        self._control = Memory(count * _CONTROL_BYTES)
+        self._headers = Memory(count * _MESSAGE_BYTES)
+        self.address = self._headers.address
+        self.peers = memoryview(self._names.bytes).cast("Q")[::2]
+        self.bases = memoryview(self._vectors.bytes).cast("L")[::2]
+        self.sizes = memoryview(self._vectors.bytes).cast("L")[1::2]
+        self.control_sizes = memoryview(self._headers.bytes).cast("L")[
+            _Header.control_length.offset // _WORD :: _MESSAGE_BYTES // _WORD
+        ]
+        self.lengths = memoryview(self._headers.bytes).cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
+        for index in range(count):
+            header = _Header.from_buffer(self._headers.bytes, index * _MESSAGE_BYTES)
+            header.name = self._names.address + index * _ADDRESS_BYTES
+            header.name_length = _ADDRESS_BYTES
+            header.vectors = self._vectors.address + index * 2 * _WORD
+            header.vector_count = 1
+            header.control = self._control.address + index * _CONTROL_BYTES
+
+    def segment(self, index: int, size: int) -> None:
+        """Have the kernel cut a message into datagrams of this size (UDP segmentation offload); 0 for not at all."""
+        if size:
+            control = (socket.CMSG_LEN(2), socket.IPPROTO_UDP, UDP_SEGMENT, size)
+            _CONTROL.pack_into(self._control.bytes, index * _CONTROL_BYTES, *control)
+        self.control_sizes[index] = _CONTROL_BYTES if size else 0
+
+    def unsent(self, index: int) -> tuple[Client, bytes, int]:
+        """To whom, the bytes, and the size of a segment or 0."""
+        segment = 0
+        if self.control_sizes[index]:
+            segment = _CONTROL.unpack_from(self._control.bytes, index * _CONTROL_BYTES)[3]
+        return client_of(self.peers[index]), ctypes.string_at(self.bases[index], self.sizes[index]), segment
+
+
+class Inbox:
+    """What `receive` read is in `buffer`, `stride` bytes for each datagram; `peers` and `lengths` go with it."""
+
+    def __init__(self, sock: socket.socket, *, stride: int, count: int) -> None:
+        """Of a datagram that is longer than `stride`, the rest is cut off."""
+        self.stride = stride
+        self._socket = sock
+        self._messages = _Messages(count)
+        self._memory = Memory(stride * count)
+        self.buffer = memoryview(self._memory.bytes)
+        self.peers = self._messages.peers
+        self.lengths = self._messages.lengths
+        for index in range(count):
+            self._messages.bases[index] = self._memory.address + index * stride
+            self._messages.sizes[index] = stride
+
+    def receive(self) -> int:
+        """How many datagrams were there; never waits."""
+        messages = self._messages
+        count: int = _libc.recvmmsg(
+            self._socket.fileno(), ctypes.c_void_p(messages.address), messages.count, socket.MSG_DONTWAIT, None
+        )
+        if count < 0:
+            number = ctypes.get_errno()
+            if number not in (errno.EAGAIN, errno.EINTR):
+                log.debug("receiving: %s", os.strerror(number))
+            return 0
+        return count
+
+    def data(self, index: int) -> bytes:
+        start = index * self.stride
+        return bytes(self.buffer[start : start + self.lengths[index]])
+
+
+class Outbox:
+    """Datagrams that leave together at `flush`. The caller sees to it that no more than `count` are put."""
+
+    def __init__(self, sock: socket.socket, *, count: int, stride: int = 0) -> None:
+        """`stride` is the most that `put` may copy."""
+        self._socket = sock
+        self._messages = _Messages(count)
+        self._memory = Memory(stride * count)
+        self._view = memoryview(self._memory.bytes)
+        self._stride = stride
+        self._waiting = 0
+        # A file's packets may be forgotten while they wait here.
+        self._held: list[object] = [None] * count
+
+    @property
+    def full(self) -> bool:
+        return self._waiting == self._messages.count
+
+    def put(self, peer: int, data: bytes) -> None:
+        """A copy of `data`."""
+        index, messages = self._waiting, self._messages
+        start, size = index * self._stride, len(data)
+        self._view[start : start + size] = data
+        messages.peers[index] = peer
+        messages.bases[index] = self._memory.address + start
+        messages.sizes[index] = size
+        self._waiting = index + 1
+
+    def refer(self, peer: int, memory: Memory, start: int, size: int, segment: int = 0) -> None:
+        """Bytes of `memory`, which is kept until they are sent; with `segment`, as datagrams of that many bytes."""
+        index, messages = self._waiting, self._messages
+        messages.peers[index] = peer
+        messages.bases[index] = memory.address + start
+        messages.sizes[index] = size
+        if segment or messages.control_sizes[index]:
+            messages.segment(index, segment)
+        self._held[index] = memory
+        self._waiting = index + 1
+
+    def flush(self) -> Sequence[tuple[Client, bytes, int]]:
+        """Send; what the kernel did not take is returned: to whom, the bytes, and the size of a segment or 0."""
+        count, at, messages = self._waiting, 0, self._messages
+        self._waiting = 0
+        unsent = []
+        while at < count:
+            start = ctypes.c_void_p(messages.address + at * _MESSAGE_BYTES)
+            sent: int = _libc.sendmmsg(self._socket.fileno(), start, count - at, socket.MSG_DONTWAIT)
+            if sent > 0:
+                at += sent
+            else:
+                unsent.append(messages.unsent(at))
+                at += 1
+        return unsent

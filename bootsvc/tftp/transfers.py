@@ -1,0 +1,167 @@
+"""The transfers under way: a few ports that they share, and what their clients say there (TIDs: RFC 1350 §4)."""
+
+import logging
+import struct
+import time
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Address
+from itertools import cycle
+
+from bootsvc.errors import MalformedPacket, PortUnavailable
+from bootsvc.net.batch import Client, client_of, peer_of
+from bootsvc.net.udp import Budget
+from bootsvc.tftp.files import Source
+from bootsvc.tftp.frames import Frames
+from bootsvc.tftp.made import Made
+from bootsvc.tftp.packet import ErrorCode, ErrorPacket, Opcode, OptionAck, ack_block, parse, serialize
+from bootsvc.tftp.port import TransferPort
+from bootsvc.tftp.session import Due, Outcome, ReadSession
+
+log = logging.getLogger(__name__)
+
+MAX_ADDRESSES = 16
+"""Addresses of ours that transfers are sent from, when the service listens on all of them."""
+PORTS = 4
+"""For each. A client that begins again from the same port gets another one of ours, so that late packets fit nothing."""
+_HEADER = struct.Struct("!HH")
+_ACK = int(Opcode.ACK)
+
+
+class Transfer:
+    """A session and what it needs; `hwaddr` may still be found."""
+
+    __slots__ = ("client", "framed", "frames", "hwaddr", "made", "peer", "port", "session", "source")
+
+    def __init__(self, client: Client, session: ReadSession, source: Source, port: "_Port", made: Made) -> None:
+        self.client = client
+        self.peer = peer_of(client)
+        self.session = session
+        self.source = source
+        self.port = port
+        self.made = made
+        self.hwaddr = made.hwaddr
+        self.frames: Frames | None = source.framed(session.terms.blksize)
+        self.framed = session.last if self.frames is not None else 0
+        """The first block that is not among the frames."""
+
+
+class _Port:
+    """A port of ours, and who has a transfer on it."""
+
+    def __init__(self, socket: TransferPort) -> None:
+        self.socket = socket
+        self.transfers: dict[int, Transfer] = {}
+
+
+class Transfers:
+    """`ended` is told of each transfer whose outcome is known; its source is closed by then."""
+
+    def __init__(self, ended: Callable[[Transfer], None], malformed: Callable[[], None]) -> None:
+        self._ended = ended
+        self._malformed = malformed
+        self._ports: dict[IPv4Address, cycle[_Port]] = {}
+        self._opened: list[_Port] = []
+        self._strangers = Budget(rate=1, burst=10)
+
+    def open(self, local: IPv4Address) -> _Port:
+        """A port of ours at this address; they are taken in turn, and opened at first use. Raises PortUnavailable."""
+        if local not in self._ports:
+            if len(self._ports) >= MAX_ADDRESSES:
+                raise PortUnavailable(str(local), 0, "too many addresses are in use")
+            opened = [_Port(TransferPort(local)) for _ in range(PORTS)]
+            for port in opened:
+                port.socket.start(partial(self._receive, port))
+            self._opened += opened
+            self._ports[local] = cycle(opened)
+        return next(self._ports[local])
+
+    def begin(self, transfer: Transfer) -> None:
+        transfer.port.transfers[transfer.peer] = transfer
+        self._send(transfer, transfer.session.begin(time.monotonic()))
+        transfer.port.socket.flush()
+
+    def tick(self, now: float) -> None:
+        """Send again what was not acknowledged in time."""
+        for port in self._opened:
+            for transfer in list(port.transfers.values()):
+                if transfer.session.expired(now):
+                    self._send(transfer, transfer.session.again(now))
+            port.socket.flush()
+
+    def close(self) -> None:
+        for port in self._opened:
+            for transfer in port.transfers.values():
+                transfer.source.close()
+            port.transfers.clear()
+            port.socket.close()
+
+    def _receive(self, port: _Port, count: int) -> None:
+        """What happens to each ACK is kept short: without a window there is one for each block of each client."""
+        inbox, transfers, now = port.socket.inbox, port.transfers, time.monotonic()
+        buffer, stride, peers, lengths = inbox.buffer, inbox.stride, inbox.peers, inbox.lengths
+        for index in range(count):
+            peer = peers[index]
+            transfer = transfers.get(peer)
+            try:
+                if transfer is None:
+                    self._stranger(port, inbox.data(index), client_of(peer))
+                    continue
+                opcode, block = _HEADER.unpack_from(buffer, index * stride)
+                if opcode == _ACK and lengths[index] >= _HEADER.size:
+                    self._send(transfer, transfer.session.acknowledge(block, now))
+                else:
+                    self._other(transfer, inbox.data(index), now)
+            except Exception:
+                log.exception("a datagram of %s:%d", *client_of(peer))
+
+    def _other(self, transfer: Transfer, data: bytes, now: float) -> None:
+        """Whatever a client sends that is no ACK."""
+        try:
+            packet = parse(data)
+        except MalformedPacket:
+            self._malformed()
+            return
+        for answer in transfer.session.receive(packet, now):
+            transfer.port.socket.send(serialize(answer), transfer.client)
+        self._send(transfer, range(0))
+
+    def _stranger(self, port: _Port, data: bytes, client: Client) -> None:
+        """RFC 1350 §4: another TID gets an error, and no transfer is disturbed. An ERROR is never answered, nor is noise."""
+        if ack_block(data) is not None and self._strangers.take(time.monotonic()):
+            error = ErrorPacket(code=ErrorCode.UNKNOWN_TID, message="unknown transfer ID")
+            port.socket.send(serialize(error), client)
+
+    def _send(self, transfer: Transfer, due: Due) -> None:
+        port = transfer.port.socket
+        if isinstance(due, OptionAck):
+            port.send(serialize(due), transfer.client)
+        elif due:
+            if due.stop <= transfer.framed and transfer.frames is not None:
+                return port.put(transfer.frames, due, transfer.peer)
+            self._read(transfer, due)
+        if transfer.session.outcome is not Outcome.RUNNING:
+            del transfer.port.transfers[transfer.peer]
+            transfer.source.close()
+            self._ended(transfer)
+
+    def _read(self, transfer: Transfer, due: range) -> None:
+        """Send what is not among the frames."""
+        port, client = transfer.port.socket, transfer.client
+        try:
+            datagrams = transfer.session.datagrams(due)
+        except OSError as exc:
+            transfer.session.outcome = Outcome.CHANGED
+            log.error("tftp file=%s: %s", printable(transfer.session.filename), exc)
+            error = ErrorPacket(code=ErrorCode.UNDEFINED, message="the file has changed: ask again")
+            port.send(serialize(error), client)
+        else:
+            if len(datagrams) == 1:
+                port.send(datagrams[0], client)
+            else:
+                port.send_window(datagrams, client)
+
+
+def printable(name: str) -> str:
+    """A name from the network, fit for a log line."""
+    return name[:128].encode("unicode_escape").decode("ascii").replace(" ", "\\x20") or "-"
