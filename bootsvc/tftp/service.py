@@ -183,7 +183,7 @@ class TftpService:
         try:
             if request.mode == "netascii":
                 source = _as_netascii(source, request.filename)
-            port = self._transfers.open(self._local(datagram))
+            port = self._transfers.open(self._local(datagram), client)
         except (OSError, PortUnavailable) as exc:
             source.close()
             self._forget(client)

@@ -3,10 +3,10 @@
 import logging
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
-from itertools import cycle
 
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Client, client_of, peer_of
@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 MAX_ADDRESSES = 16
 """Addresses of ours that transfers are sent from, when the service listens on all of them."""
 PORTS = 4
-"""For each. A client that begins again from the same port gets another one of ours, so that late packets fit nothing."""
+"""For each. A client that begins again from the same port gets the next one of ours, so that late packets fit nothing.
+
+All others have the first one: the fuller a port is, the more of its datagrams are read and sent in one system call.
+"""
+MAX_REMEMBERED = 4096
+"""Clients whose last port of ours is known."""
 _HEADER = struct.Struct("!HH")
 _ACK = int(Opcode.ACK)
 
@@ -60,21 +65,30 @@ class Transfers:
     def __init__(self, ended: Callable[[Transfer], None], malformed: Callable[[], None]) -> None:
         self._ended = ended
         self._malformed = malformed
-        self._ports: dict[IPv4Address, cycle[_Port]] = {}
-        self._opened: list[_Port] = []
+        self._ports: dict[IPv4Address, list[_Port]] = {}
+        self._turns: OrderedDict[Client, int] = OrderedDict()
         self._strangers = Budget(rate=1, burst=10)
 
-    def open(self, local: IPv4Address) -> _Port:
-        """A port of ours at this address; they are taken in turn, and opened at first use. Raises PortUnavailable."""
-        if local not in self._ports:
-            if len(self._ports) >= MAX_ADDRESSES:
+    def open(self, local: IPv4Address, client: Client) -> _Port:
+        """A port of ours at this address; they are opened at first use. Raises PortUnavailable."""
+        ports = self._ports.setdefault(local, [])
+        turn = self._turns.pop(client, -1) + 1
+        if turn >= PORTS:
+            turn = 0
+        while len(ports) <= turn:
+            if len(self._ports) > MAX_ADDRESSES:
+                del self._ports[local]
                 raise PortUnavailable(str(local), 0, "too many addresses are in use")
-            opened = [_Port(TransferPort(local)) for _ in range(PORTS)]
-            for port in opened:
-                port.socket.start(partial(self._receive, port))
-            self._opened += opened
-            self._ports[local] = cycle(opened)
-        return next(self._ports[local])
+            port = _Port(TransferPort(local))
+            port.socket.start(partial(self._receive, port))
+            ports.append(port)
+        self._turns[client] = turn
+        if len(self._turns) > MAX_REMEMBERED:
+            self._turns.popitem(last=False)
+        return ports[turn]
+
+    def _opened(self) -> list[_Port]:
+        return [port for ports in self._ports.values() for port in ports]
 
     def begin(self, transfer: Transfer) -> None:
         transfer.port.transfers[transfer.peer] = transfer
@@ -83,14 +97,14 @@ class Transfers:
 
     def tick(self, now: float) -> None:
         """Send again what was not acknowledged in time."""
-        for port in self._opened:
+        for port in self._opened():
             for transfer in list(port.transfers.values()):
                 if transfer.session.expired(now):
                     self._send(transfer, transfer.session.again(now))
             port.socket.flush()
 
     def close(self) -> None:
-        for port in self._opened:
+        for port in self._opened():
             for transfer in port.transfers.values():
                 transfer.source.close()
             port.transfers.clear()

@@ -246,3 +246,20 @@ async def test_a_repeated_request_opens_no_second_transfer(running: Running, pee
     await until(lambda: running.service.counters.complete == 1)
     assert first == Data(block=1, data=b"one\ntwo\n")
     assert running.service.counters.requests == 2
+
+
+async def test_a_client_that_begins_again_has_another_port_of_ours(running: Running, peer: Peer) -> None:
+    ports = []
+    for count in range(1, 4):
+        assert isinstance(await peer.ask(ReadRequest(filename="text")), Data)
+        ports.append(peer.server[1])
+        peer.send(Ack(block=1))
+        await until(lambda count=count: running.service.counters.complete == count)
+        peer.server = ("127.0.0.1", running.service.port)
+    assert len(set(ports)) == 3
+    other = Peer(running.service.port)
+    try:
+        await other.ask(ReadRequest(filename="text"))
+        assert other.server[1] == ports[0], "one that is new shares the first one"
+    finally:
+        other.close()
