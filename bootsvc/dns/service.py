@@ -17,12 +17,13 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from bootsvc.config import Config
-from bootsvc.dns.packet import BADVERS, IN, RD, Body, Query, body_of, parse_query, respond
+from bootsvc.dns.packet import BADVERS, IN, PLAIN_SIZE, RD, Body, Query, body_of, parse_query, respond
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.tcp import TcpServer
 from bootsvc.dns.upstream import Forwarder, HostServers, UpstreamCounters
 from bootsvc.dns.zone import SELF, Domain, Rcode, Type, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
+from bootsvc.net.batch import Inbox, Outbox, client_of
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
 from bootsvc.net.udp import Budget
 from bootsvc.yamlfile import paused_gc
@@ -31,8 +32,10 @@ from netboot.node import Node
 log = logging.getLogger(__name__)
 
 PORT = 53
-MAX_PER_WAKEUP = 64
-"""Datagrams read before the loop's other work gets its turn."""
+MAX_BATCH = 64
+"""Datagrams that are read, or answered, in one system call."""
+MAX_BATCHES = 2
+"""Read before the loop's other work gets its turn."""
 MAX_QUERY = 1232
 """Bytes of a datagram that are read; a query needs less than 300, and padding may follow (RFC 7830)."""
 RECEIVE_BUFFER = 1 << 20
@@ -103,6 +106,8 @@ class DnsService:
         self._ready = asyncio.Event()
         self._link: Link | None = None
         self._clients: dict[str, bool] = {}
+        self._served: set[int] = set()
+        """Those of them that are served, the way an inbox has them."""
         self._prepared = Prepared()
         self._zone: Zone | None = None
         self._forwarder: Forwarder | None = None
@@ -165,7 +170,7 @@ class DnsService:
         if self._forwarder is not None and self._forwarders != forwarders:
             self._forwarder.forget()
         self._forwarders = forwarders
-        self._zone, self._prepared, self._clients = zone, Prepared(), {}
+        self._zone, self._prepared, self._clients, self._served = zone, Prepared(), {}, set()
         for unfit in zone.unfit[:MAX_TOLD]:
             log.warning("node %s has no name in DNS: a name there is made of letters, digits, - and _", unfit)
 
@@ -190,7 +195,9 @@ class DnsService:
             self._link = link
             self.use(await asyncio.to_thread(self.build, self._nodes().nodes, self._config(), link))
             for sock in datagrams:
-                loop.add_reader(sock.fileno(), self._drain, sock)
+                inbox = Inbox(sock, stride=MAX_QUERY, count=MAX_BATCH)
+                outbox = Outbox(sock, stride=PLAIN_SIZE, count=MAX_BATCH)
+                loop.add_reader(sock.fileno(), self._drain, sock, inbox, outbox)
                 stack.callback(loop.remove_reader, sock.fileno())
             for sock in streams:
                 await stack.enter_async_context(TcpServer(sock, self._is_client, self._receive))
@@ -206,6 +213,7 @@ class DnsService:
         if known is None:
             if len(self._clients) >= MAX_CLIENTS:
                 self._clients.clear()
+                self._served.clear()
             known = self._clients[address] = self._serves(IPv4Address(address))
         return known
 
@@ -222,31 +230,32 @@ class DnsService:
             log.warning("dns: %s is in no network that is served (`bootsvc: dns: networks:` names more)", address)
         return False
 
-    def _drain(self, sock: socket.socket) -> None:
-        """Everything that has arrived. What happens to each datagram is kept short: a cluster asks for names all the time."""
-        clients, receive, reply, send = self._clients, sock.recvfrom, self._prepared.reply, sock.sendto
-        received = ready = 0
-        try:
-            for _ in range(MAX_PER_WAKEUP):
-                data, source = receive(MAX_QUERY)
-                received += 1
-                if not (clients.get(source[0]) or self._is_client(source[0])):
-                    self.counters.elsewhere += 1
-                    continue
+    def _drain(self, sock: socket.socket, inbox: Inbox, outbox: Outbox) -> None:
+        """What has arrived. What happens to each datagram is kept short: a cluster asks for names all the time."""
+        served, reply, put, data_of = self._served, self._prepared.reply, outbox.put, inbox.data
+        peers, addresses = inbox.peers, inbox.addresses
+        for _ in range(MAX_BATCHES):
+            count = inbox.receive()
+            if not count:
+                return
+            ready = 0
+            for index in range(count):
+                peer, data = peers[index], data_of(index)
+                if addresses[index] not in served:
+                    if not self._is_client(client_of(peer)[0]):
+                        self.counters.elsewhere += 1
+                        continue
+                    served.add(addresses[index])
                 prepared = reply(data)
                 if prepared is None:
-                    self._receive_datagram(sock, data, source)
-                    continue
-                ready += 1
-                send(prepared, source)
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            # A datagram that the kernel refuses is lost, as any may be; the next one is read when the loop comes back.
-            log.debug("dns: %s", exc.strerror)
-        finally:
-            self.counters.received += received
+                    self._receive_datagram(sock, data, client_of(peer))
+                else:
+                    ready += 1
+                    put(peer, prepared)
+            self.counters.received += count
             self.counters.prepared += ready
+            for client, data, _size in outbox.flush():
+                _send(sock, client, data)
 
     def _receive_datagram(self, sock: socket.socket, data: bytes, source: tuple[str, int]) -> None:
         try:

@@ -85,6 +85,7 @@ class _Messages:
         self._headers = Memory(count * _MESSAGE_BYTES)
         self.address = self._headers.address
         self.peers = memoryview(self._names.bytes).cast("Q")[::2]
+        self.addresses = memoryview(self._names.bytes).cast("I")[1::4]
         self.bases = memoryview(self._vectors.bytes).cast("L")[::2]
         self.sizes = memoryview(self._vectors.bytes).cast("L")[1::2]
         self.control_sizes = memoryview(self._headers.bytes).cast("L")[
@@ -115,7 +116,7 @@ class _Messages:
 
 
 class Inbox:
-    """What `receive` read is in `buffer`, `stride` bytes for each datagram; `peers` and `lengths` go with it."""
+    """What `receive` read is in `buffer`, `stride` bytes for each datagram; `peers`, `addresses` and `lengths` go with it."""
 
     def __init__(self, sock: socket.socket, *, stride: int, count: int) -> None:
         """Of a datagram that is longer than `stride`, the rest is cut off."""
@@ -125,6 +126,8 @@ class Inbox:
         self._memory = Memory(stride * count)
         self.buffer = memoryview(self._memory.bytes)
         self.peers = self._messages.peers
+        self.addresses = self._messages.addresses
+        """As `peers`, without the port."""
         self.lengths = self._messages.lengths
         for index in range(count):
             self._messages.bases[index] = self._memory.address + index * stride
@@ -149,48 +152,48 @@ class Inbox:
 
 
 class Outbox:
-    """Datagrams that leave together at `flush`. The caller sees to it that no more than `count` are put."""
+    """Datagrams that leave together at `flush`; the caller flushes when `waiting` has reached `count`."""
 
     def __init__(self, sock: socket.socket, *, count: int, stride: int = 0) -> None:
         """`stride` is the most that `put` may copy."""
+        self.waiting = 0
         self._socket = sock
         self._messages = _Messages(count)
+        self._peers, self._bases, self._sizes = self._messages.peers, self._messages.bases, self._messages.sizes
+        self._control_sizes = self._messages.control_sizes
         self._memory = Memory(stride * count)
         self._view = memoryview(self._memory.bytes)
         self._stride = stride
-        self._waiting = 0
         # A file's packets may be forgotten while they wait here.
         self._held: list[object] = [None] * count
-
-    @property
-    def full(self) -> bool:
-        return self._waiting == self._messages.count
+        if stride:
+            for index in range(count):
+                self._bases[index] = self._memory.address + index * stride
 
     def put(self, peer: int, data: bytes) -> None:
-        """A copy of `data`."""
-        index, messages = self._waiting, self._messages
-        start, size = index * self._stride, len(data)
+        """A copy of `data`; an outbox is used either with `put` or with `refer`."""
+        index, size = self.waiting, len(data)
+        start = index * self._stride
         self._view[start : start + size] = data
-        messages.peers[index] = peer
-        messages.bases[index] = self._memory.address + start
-        messages.sizes[index] = size
-        self._waiting = index + 1
+        self._peers[index] = peer
+        self._sizes[index] = size
+        self.waiting = index + 1
 
     def refer(self, peer: int, memory: Memory, start: int, size: int, segment: int = 0) -> None:
         """Bytes of `memory`, which is kept until they are sent; with `segment`, as datagrams of that many bytes."""
-        index, messages = self._waiting, self._messages
-        messages.peers[index] = peer
-        messages.bases[index] = memory.address + start
-        messages.sizes[index] = size
-        if segment or messages.control_sizes[index]:
-            messages.segment(index, segment)
+        index = self.waiting
+        self._peers[index] = peer
+        self._bases[index] = memory.address + start
+        self._sizes[index] = size
+        if segment or self._control_sizes[index]:
+            self._messages.segment(index, segment)
         self._held[index] = memory
-        self._waiting = index + 1
+        self.waiting = index + 1
 
     def flush(self) -> Sequence[tuple[Client, bytes, int]]:
         """Send; what the kernel did not take is returned: to whom, the bytes, and the size of a segment or 0."""
-        count, at, messages = self._waiting, 0, self._messages
-        self._waiting = 0
+        count, at, messages = self.waiting, 0, self._messages
+        self.waiting = 0
         unsent = []
         while at < count:
             start = ctypes.c_void_p(messages.address + at * _MESSAGE_BYTES)

@@ -81,16 +81,16 @@ class TransferPort:
 
     def put(self, frames: Frames, blocks: range, peer: int) -> None:
         """Send DATA packets at the next `flush`; `blocks` are some."""
-        size, count = frames.size, len(blocks)
-        if count == 1 and not self._outbox.full:
-            self._outbox.refer(peer, frames.memory, (blocks.start - 1) * size, size)
+        size, first, outbox = frames.size, blocks.start, self._outbox
+        if blocks.stop - first == 1 and outbox.waiting < MAX_BATCH:
+            outbox.refer(peer, frames.memory, (first - 1) * size, size)
             return
         most = max(1, min(MAX_SEGMENTS, MAX_PAYLOAD // size)) if self._segments else 1
         for first in range(blocks.start, blocks.stop, most):
-            if self._outbox.full:
+            if outbox.waiting == MAX_BATCH:
                 self.flush()
             count = min(most, blocks.stop - first)
-            self._outbox.refer(peer, frames.memory, (first - 1) * size, count * size, size if count > 1 else 0)
+            outbox.refer(peer, frames.memory, (first - 1) * size, count * size, size if count > 1 else 0)
 
     def flush(self) -> None:
         """Send all that was put; what the kernel refuses then is tried again on its own."""

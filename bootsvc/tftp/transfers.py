@@ -36,12 +36,13 @@ _ACK = int(Opcode.ACK)
 class Transfer:
     """A session and what it needs; `hwaddr` may still be found."""
 
-    __slots__ = ("client", "framed", "frames", "hwaddr", "made", "peer", "port", "session", "source")
+    __slots__ = ("acknowledge", "client", "framed", "frames", "hwaddr", "made", "peer", "port", "session", "source")
 
     def __init__(self, client: Client, session: ReadSession, source: Source, port: "_Port", made: Made) -> None:
         self.client = client
         self.peer = peer_of(client)
         self.session = session
+        self.acknowledge = session.acknowledge
         self.source = source
         self.port = port
         self.made = made
@@ -114,6 +115,7 @@ class Transfers:
         """What happens to each ACK is kept short: without a window there is one for each block of each client."""
         inbox, transfers, now = port.socket.inbox, port.transfers, time.monotonic()
         buffer, stride, peers, lengths = inbox.buffer, inbox.stride, inbox.peers, inbox.lengths
+        put, header = port.socket.put, _HEADER.unpack_from
         for index in range(count):
             peer = peers[index]
             transfer = transfers.get(peer)
@@ -121,9 +123,13 @@ class Transfers:
                 if transfer is None:
                     self._stranger(port, inbox.data(index), client_of(peer))
                     continue
-                opcode, block = _HEADER.unpack_from(buffer, index * stride)
-                if opcode == _ACK and lengths[index] >= _HEADER.size:
-                    self._send(transfer, transfer.session.acknowledge(block, now))
+                opcode, block = header(buffer, index * stride)
+                if opcode == _ACK and lengths[index] >= 4:
+                    due, frames = transfer.acknowledge(block, now), transfer.frames
+                    if frames is not None and isinstance(due, range) and 0 < due.stop <= transfer.framed:
+                        put(frames, due, peer)
+                    else:
+                        self._send(transfer, due)
                 else:
                     self._other(transfer, inbox.data(index), now)
             except Exception:
