@@ -6,7 +6,7 @@ Run it by path with the project's own Python, as root (`make demo`). It exits 0 
 import asyncio
 import sys
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import roots
@@ -14,9 +14,9 @@ from debian_image import ABSENT, PRESENT, REFERENCE, push_debian
 from kvm import choose
 from machine import Firmware, Machine
 from process import Service
-from scenario import add_node
 from session import Lab, run_isolated, status_of
 from steps import Steps
+from trial import add_node, on_node
 from vm import Vm
 
 from images.errors import Error
@@ -28,7 +28,6 @@ SEPARATOR = "--- next ---"
 VOLATILE = "/root/written-on-the-node"
 MEMORY = 1280
 UP_SECONDS = 240.0
-SSH_SECONDS = 60.0
 SHUTDOWN_SECONDS = 60.0
 
 
@@ -38,13 +37,13 @@ class Member:
 
     name: str
     hwaddr: str
-    address: IPv4Address
+    address: IPv4Interface
     firmware: Firmware
 
 
 MEMBERS = (
-    Member(name="n1", hwaddr="52:54:00:b0:07:01", address=IPv4Address("10.77.0.11"), firmware=Firmware.BIOS),
-    Member(name="n2", hwaddr="52:54:00:b0:07:02", address=IPv4Address("10.77.0.12"), firmware=Firmware.UEFI),
+    Member(name="n1", hwaddr="52:54:00:b0:07:01", address=IPv4Interface("10.77.0.11/24"), firmware=Firmware.BIOS),
+    Member(name="n2", hwaddr="52:54:00:b0:07:02", address=IPv4Interface("10.77.0.12/24"), firmware=Firmware.UEFI),
 )
 
 
@@ -145,7 +144,7 @@ async def prove(lab: Lab, member: Member, vm: Vm) -> None:
     )
     # One login for all of them: each costs the emulated node a second.
     script = f"; echo '{SEPARATOR}'; ".join(f"( {command} )" for command, _, _ in facts)
-    answers = (await _on_node(lab, member, vm, script)).split(SEPARATOR)
+    answers = (await on_node(lab, vm, member.address.ip, script)).split(SEPARATOR)
     for (command, expected, words), answer in zip(facts, map(str.strip, answers), strict=True):
         _demand(answer == expected, f"{member.name}: {command!r} says {answer!r}, and {expected!r} was expected")
         lab.steps.held(words.format(answer))
@@ -155,32 +154,16 @@ async def prove_stateless(lab: Lab, member: Member, vm: Vm, server: Service) -> 
     """A file that the node writes is gone after a reset."""
     boot_id = "cat /proc/sys/kernel/random/boot_id"
     with lab.steps.step(f"Write a file on {member.name} and reset it"):
-        await _on_node(lab, member, vm, f"echo mine > {VOLATILE} && sync && cat {VOLATILE}")
-        before = await _on_node(lab, member, vm, boot_id)
+        await on_node(lab, vm, member.address.ip, f"echo mine > {VOLATILE} && sync && cat {VOLATILE}")
+        before = await on_node(lab, vm, member.address.ip, boot_id)
         await vm.reset()
         await _up(lab, vm, server)
-        after = await _on_node(lab, member, vm, boot_id)
+        after = await on_node(lab, vm, member.address.ip, boot_id)
         _demand(before != after, f"{member.name} still has boot id {before} after its reset")
         lab.steps.held(f"{member.name} booted again: boot id {before[:8]}…, now {after[:8]}…")
-        found = await _on_node(lab, member, vm, f"test ! -e {VOLATILE} && cat {MARKER}")
+        found = await on_node(lab, vm, member.address.ip, f"test ! -e {VOLATILE} && cat {MARKER}")
         _demand(found == MARKER_TEXT, f"{member.name} says {found!r} of its marker")
         lab.steps.held(f"{VOLATILE} is gone, and the marker of the image is there")
-
-
-async def _on_node(lab: Lab, member: Member, vm: Vm, command: str) -> str:
-    """What the command printed on the node; a node that is up but has no sshd yet gets a minute for it."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + SSH_SECONDS
-    while True:
-        vm.console.check()
-        answer = await lab.head.ssh(member.address, command)
-        # 255 is ssh's own failure; any other status is the command's.
-        if answer.status != 255 or loop.time() > deadline:
-            break
-        await asyncio.sleep(0.5)
-    if answer.status == 255:
-        raise Error(f"{member.name}: ssh could not run {command!r}", hint=answer.text)
-    return answer.text.strip()
 
 
 def _demand(fact: bool, sentence: str) -> None:

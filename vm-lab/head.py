@@ -2,12 +2,14 @@
 
 import json
 import shutil
-import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import yaml
 from network import Network
 from places import WWCTL, Run
 from process import Output, Service, check, run
@@ -39,6 +41,10 @@ class Head:
     def key(self) -> Path:
         return self.home / ".ssh/id_ed25519"
 
+    @property
+    def known_hosts(self) -> Path:
+        return self.home / ".ssh/known_hosts"
+
     def rootfs(self, image: str) -> Path:
         """An image's tree."""
         return self.run.scratch / "chroots" / image / "rootfs"
@@ -55,6 +61,10 @@ class Head:
     @property
     def environment(self) -> dict[str, str]:
         return {"WAREWULFCONF": str(self.conf), "HOME": str(self.home), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+
+    def configure(self, more: Mapping[str, Any]) -> None:
+        """Write warewulf.conf: what keeps everything in the run's directory, and `more`."""
+        self.conf.write_text(yaml.safe_dump(_merged(_warewulf_conf(self), more), sort_keys=False))
 
     async def wwctl(self, *arguments: str, seconds: float = 300) -> Output:
         """Run `wwctl` as the administrator of this head node would."""
@@ -85,10 +95,14 @@ class Head:
         await _answering(service, f"http://{REGISTRY}/v2/")
         return service
 
-    async def ssh(self, address: IPv4Address, command: str, seconds: float = 30) -> Output:
-        """Run a command on a node as root, with the key that its overlay brought."""
+    async def ssh(self, address: IPv4Address, command: str, *, known: bool = False, seconds: float = 30) -> Output:
+        """Run a command on a node as root, with the key that its overlay brought.
+
+        `known`: only if the node proves itself with the host key that all nodes get of the overlay ssh.host_keys.
+        """
+        strict, hosts = ("yes", self.known_hosts) if known else ("no", "/dev/null")
         options = [
-            *("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"),
+            *("BatchMode=yes", f"StrictHostKeyChecking={strict}", f"UserKnownHostsFile={hosts}", "LogLevel=ERROR"),
             *("ConnectTimeout=10", f"IdentityFile={self.key}", "IdentitiesOnly=yes"),
         ]
         flags = [part for option in options for part in ("-o", option)]
@@ -96,42 +110,49 @@ class Head:
 
 
 async def prepare_head(run_: Run, network: Network) -> Head:
-    """Write the head node's configuration and the administrator's ssh key."""
+    """Write the head node's configuration the administrator's ssh key and that of the nodes' sshd."""
     head = Head(run=run_, network=network)
     head.conf.parent.mkdir(parents=True)
     head.key.parent.mkdir(parents=True, mode=0o700)
-    await check(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootsvc-lab", "-f", str(head.key)])
-    head.conf.write_text(_warewulf_conf(head))
+    # `wwctl configure ssh` would write into this machine's own /root and /etc, too.
+    host_key = head.conf.parent / "keys/ssh_host_ed25519_key"
+    host_key.parent.mkdir(mode=0o700)
+    for key in (head.key, host_key):
+        await check(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bootsvc-lab", "-f", str(key)])
+    head.known_hosts.write_text(f"* {host_key.with_suffix('.pub').read_text()}")
+    head.configure({})
     # Beside nodes.conf: what a site adds to the keys of root itself.
     shutil.copyfile(head.key.with_suffix(".pub"), head.conf.parent / "authorized_keys")
     return head
 
 
-def _warewulf_conf(head: Head) -> str:
+def _warewulf_conf(head: Head) -> dict[str, Any]:
     subnet = head.network.head.network
     base, scratch = head.run.path, head.run.scratch
-    return textwrap.dedent(
-        f"""\
-        ipaddr: {head.network.head.ip}
-        netmask: {subnet.netmask}
-        network: {subnet.network_address}
-        warewulf:
-          port: {PORT}
-        dhcp:
-          enabled: true
-          range start: {subnet[100]}
-          range end: {subnet[199]}
-        tftp:
-          enabled: true
-        paths:
-          sysconfdir: {base}/etc
-          localstatedir: {base}/var
-          cachedir: {scratch}/cache
-          wwchrootdir: {scratch}/chroots
-          wwprovisiondir: {scratch}/provision
-          wwoverlaydir: {base}/etc/overlays
-        """
-    )
+    return {
+        "ipaddr": str(head.network.head.ip),
+        "netmask": str(subnet.netmask),
+        "network": str(subnet.network_address),
+        "warewulf": {"port": PORT},
+        "dhcp": {"enabled": True, "range start": str(subnet[100]), "range end": str(subnet[199])},
+        "tftp": {"enabled": True},
+        "paths": {
+            "sysconfdir": f"{base}/etc",
+            "localstatedir": f"{base}/var",
+            "cachedir": f"{scratch}/cache",
+            "wwchrootdir": f"{scratch}/chroots",
+            "wwprovisiondir": f"{scratch}/provision",
+            "wwoverlaydir": f"{base}/etc/overlays",
+        },
+    }
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(below[key], value) if isinstance(value, Mapping) and isinstance(below.get(key), Mapping) else value
+        for key, value in above.items()
+    }
+    return {**below, **both}
 
 
 async def _answering(service: Service, url: str) -> None:

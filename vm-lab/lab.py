@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from scenario import FOLDER, Scenario, load_scenario, run_scenario
+from scenario import FOLDER, Scenario, load_scenario
 from session import run_isolated
 from steps import Steps
+from trial import run_scenario
 
 from images.errors import Error
 
@@ -29,7 +30,7 @@ def main() -> int:
 
 def _list() -> int:
     for path in sorted(FOLDER.glob("*.toml")):
-        print(f"{path.stem:16} {load_scenario(path.stem).description}")
+        print(f"{path.stem:22} {load_scenario(path.stem).description}")
     return 0
 
 
@@ -49,7 +50,7 @@ def _run_all(names: Sequence[str]) -> int:
 def _run(scenario: Scenario) -> int:
     print(f"\n{scenario.name}: {scenario.description}")
     steps = Steps()
-    with steps.step(f"Make the {scenario.image} root file system"):
+    with steps.step(f"Make the {scenario.image.value} root file system"):
         root, kernel = scenario.prepare()
     return run_isolated(scenario.name, lambda lab: run_scenario(lab, scenario, root, kernel), steps)
 

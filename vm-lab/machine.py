@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+OVMF = Path("/usr/share/OVMF")
 
 
 class Firmware(Enum):
@@ -13,10 +12,30 @@ class Firmware(Enum):
 
     BIOS = "bios"
     """SeaBIOS and the network card's own iPXE."""
+    BIOS_PXE = "bios-pxe"
+    """The same, but the card's ROM does not tell that it is iPXE: any PXE ROM, which gets a loader (`ordinary_rom`)."""
     UEFI = "uefi"
     """OVMF's own PXE: it fetches our loader over TFTP."""
     UEFI_ROM = "uefi-rom"
     """OVMF with the network card's own iPXE."""
+    UEFI_HTTP = "uefi-http"
+    """OVMF's HTTP Boot: it fetches our loader from a URL."""
+    UEFI_SECURE = "uefi-secure"
+    """OVMF's own PXE with Secure Boot, and the certificates that machines are sold with."""
+
+    @property
+    def is_bios(self) -> bool:
+        return self in (Firmware.BIOS, Firmware.BIOS_PXE)
+
+    @property
+    def code(self) -> Path:
+        """OVMF's program."""
+        return OVMF / ("OVMF_CODE_4M.secboot.fd" if self is Firmware.UEFI_SECURE else "OVMF_CODE_4M.fd")
+
+    @property
+    def variables(self) -> Path:
+        """OVMF's variables as they are sold, for a machine to have a copy of."""
+        return OVMF / ("OVMF_VARS_4M.ms.fd" if self is Firmware.UEFI_SECURE else "OVMF_VARS_4M.fd")
 
 
 class Accel(Enum):
@@ -34,7 +53,7 @@ class Accel(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One diskless machine on the lab's bridge."""
+    """One diskless machine on a bridge of the lab."""
 
     name: str
     hwaddr: str
@@ -59,7 +78,7 @@ class Wiring:
 def command(machine: Machine, wiring: Wiring) -> list[str]:
     """The QEMU command line of a machine."""
     nic = f"{machine.nic},netdev=n0,mac={machine.hwaddr},bootindex=1"
-    if machine.firmware is Firmware.UEFI:
+    if not machine.firmware.is_bios and machine.firmware is not Firmware.UEFI_ROM:
         nic += ",romfile="
     return [
         "qemu-system-x86_64",
@@ -80,13 +99,20 @@ def console(fd: int, log: Path) -> list[str]:
 
 
 def _firmware(machine: Machine, wiring: Wiring) -> list[str]:
-    if machine.firmware is Firmware.BIOS:
+    firmware = machine.firmware
+    if firmware.is_bios:
         # graphics=off puts SeaBIOS and iPXE on the serial console.
         return ["-machine", "pc,graphics=off", "-boot", "n"]
-    return [
-        *("-machine", "q35"),
-        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"),
+    arguments = [
+        *("-machine", "q35,smm=on" if firmware is Firmware.UEFI_SECURE else "q35"),
+        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={firmware.code}"),
         *("-drive", f"if=pflash,format=raw,unit=1,file={wiring.variables}"),
-        # OVMF waits a minute for each protocol that nobody answers, and tries IPv6 before HTTP.
-        *("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no"),
     ]
+    if firmware is Firmware.UEFI_SECURE:
+        # Only firmware in system management mode may write the variables.
+        arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+    # OVMF waits a minute for each protocol that nobody answers, and tries PXE before HTTP, IPv4 before IPv6.
+    without = ["IPv4PXESupport", "IPv6PXESupport"] if firmware is Firmware.UEFI_HTTP else ["IPv6PXESupport"]
+    for name in without:
+        arguments += ["-fw_cfg", f"name=opt/org.tianocore/{name},string=no"]
+    return arguments

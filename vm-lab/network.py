@@ -1,7 +1,7 @@
 """The lab's network: one bridge with the head node's address, and a tap for each virtual machine (pyroute2)."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from process import Service
@@ -9,8 +9,8 @@ from pyroute2 import AsyncIPRoute
 
 BRIDGE = "br0"
 HEAD = IPv4Interface("10.77.0.1/24")
-SNAPLEN = 256
-"""Bytes kept of a packet: headers and the whole of DHCP's options that matter, little of an image."""
+SNAPLEN = 600
+"""Bytes kept of a packet: headers and the whole of a DHCP message, little of an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +25,43 @@ async def build_network(bridge: str = BRIDGE, head: IPv4Interface = HEAD) -> Net
     """Loopback up, and a bridge with the head node's address."""
     async with AsyncIPRoute() as route:
         await route.link("set", index=await _index(route, "lo"), state="up")
-        await route.link("add", ifname=bridge, kind="bridge")
+    await add_bridge(bridge)
+    async with AsyncIPRoute() as route:
         index = await _index(route, bridge)
         await route.addr("add", index=index, address=str(head.ip), prefixlen=head.network.prefixlen)
-        await route.link("set", index=index, state="up")
     return Network(bridge=bridge, head=head)
 
 
-async def add_tap(network: Network, name: str) -> str:
+async def add_bridge(name: str) -> None:
+    """A bridge that is up, and has no address."""
+    async with AsyncIPRoute() as route:
+        await route.link("add", ifname=name, kind="bridge")
+        await route.link("set", index=await _index(route, name), state="up")
+
+
+async def add_tap(bridge: str, name: str) -> str:
     """A tap device on the bridge, for one QEMU to open; returns its name."""
     async with AsyncIPRoute() as route:
         await route.link("add", ifname=name, kind="tuntap", mode="tap")
-        port, bridge = await _index(route, name), await _index(route, network.bridge)
-        await route.link("set", index=port, master=bridge, state="up")
+        await _join(route, bridge, name)
     return name
+
+
+async def connect(bridge: str, name: str, far_name: str, pid: int) -> None:
+    """A cable from the bridge into the network namespace of the process `pid`, where its end is called `far_name`."""
+    async with AsyncIPRoute() as route:
+        await route.link("add", ifname=name, kind="veth", peer={"ifname": far_name, "net_ns_pid": pid})
+        await _join(route, bridge, name)
+
+
+async def add_route(destination: IPv4Network, gateway: IPv4Address) -> None:
+    async with AsyncIPRoute() as route:
+        await route.route("add", dst=str(destination), gateway=str(gateway))
+
+
+async def _join(route: AsyncIPRoute, bridge: str, name: str) -> None:
+    port, master = await _index(route, name), await _index(route, bridge)
+    await route.link("set", index=port, master=master, state="up")
 
 
 async def _index(route: AsyncIPRoute, name: str) -> int:
@@ -46,14 +69,9 @@ async def _index(route: AsyncIPRoute, name: str) -> int:
     return found[0]
 
 
-async def capture(network: Network, pcap: Path) -> Service:
+async def capture(bridge: str, pcap: Path) -> Service:
     """Record what passes the bridge until the service is stopped."""
-    command = ["tcpdump", "-i", network.bridge, "-U", "-n", "-s", str(SNAPLEN), "-Z", "root", "-w", str(pcap)]
-    log = pcap.with_suffix(".log")
-    service = await Service.start("tcpdump", command, log=log)
-
-    async def listening() -> bool:
-        return b"listening on" in log.read_bytes()
-
-    await service.until(listening, 10)
+    command = ["tcpdump", "-i", bridge, "-U", "-n", "-s", str(SNAPLEN), "-Z", "root", "-w", str(pcap)]
+    service = await Service.start("tcpdump", command, log=pcap.with_suffix(".log"))
+    await service.says(b"listening on", 10)
     return service

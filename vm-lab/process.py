@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -103,6 +104,14 @@ class Service:
                     await asyncio.sleep(POLL)
         except TimeoutError as exc:
             raise CommandFailed(f"{self.name} was not ready in {seconds:g} seconds", hint=self._tail()) from exc
+
+    async def says(self, pattern: bytes, seconds: float) -> None:
+        """Wait until its log shows a match of `pattern`."""
+
+        async def said() -> bool:
+            return re.search(pattern, self.log.read_bytes()) is not None
+
+        await self.until(said, seconds)
 
     def check_alive(self) -> None:
         """Raise with the log's last lines when the process has ended."""

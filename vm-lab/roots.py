@@ -37,12 +37,18 @@ DEBIAN_OPTIONS = (
     '--customize-hook=chroot "$1" passwd --lock root',
     '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/hostname',
 )
+IFUPDOWN_PACKAGES = (*DEBIAN_PACKAGES, "ifupdown")
+IFUPDOWN_OPTIONS = tuple(option for option in DEBIAN_OPTIONS if "systemd-networkd" not in option)
 TINY_MODULES = ("virtio_pci", "virtio_net")
 GETFATTR_FILES = {
     "attr": ("usr/bin/getfattr",),
     "libc6": ("lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2"),
 }
 """What of which package the tiny image needs for getfattr, which busybox lacks: the program, its library, its loader."""
+PE_OFFSET = 0x3C
+"""Where a program for UEFI says where its PE header stands."""
+PE_CERTIFICATES = 24 + 112 + 4 * 8
+"""The fifth data directory of a 64-bit PE header: where the certificates lie."""
 TINY_FILES = CHECKOUT / "vm-lab" / "tiny"
 
 
@@ -56,6 +62,11 @@ def debian_root(packages: Sequence[str] = DEBIAN_PACKAGES, options: Sequence[str
             # No mirror is named: mmdebstrap knows the distribution's own.
             _run("mmdebstrap", "--quiet", *options, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
     return tar
+
+
+def ifupdown_root() -> Path:
+    """The same Debian with ifupdown for its network stack."""
+    return debian_root(IFUPDOWN_PACKAGES, IFUPDOWN_OPTIONS)
 
 
 def debian_kernel(root: Path) -> Path:
@@ -130,6 +141,18 @@ def copy_tiny(tiny: Path, target: Path, compression: Compression) -> Path:
         (config,) = target.glob("boot/config-*")
         config.write_text(config.read_text().replace("CONFIG_RD_ZSTD=y", "# CONFIG_RD_ZSTD is not set"))
     return target
+
+
+def take_signature(kernel: Path) -> None:
+    """Make an unsigned kernel of a signed one: cut off the certificates at its end (PE format, certificate table)."""
+    image = bytearray(kernel.read_bytes())
+    header = int.from_bytes(image[PE_OFFSET : PE_OFFSET + 4], "little")
+    entry = header + PE_CERTIFICATES
+    offset = int.from_bytes(image[entry : entry + 4], "little")
+    if image[header : header + 4] != b"PE\0\0" or not 0 < offset < len(image):
+        raise Error(f"{kernel} has no signature", hint="the lab needs one of Debian's signed kernels")
+    image[entry : entry + 8] = bytes(8)
+    kernel.write_bytes(image[:offset])
 
 
 def _with_dependencies(names: Iterable[str], release: Path) -> Iterator[Path]:

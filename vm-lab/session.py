@@ -42,9 +42,10 @@ class Lab:
         """A service for the rest of the run."""
         return await self.stack.enter_async_context(running(await service))
 
-    async def boot(self, machine: Machine) -> Vm:
-        """Power a machine on, for the rest of the run."""
-        vm = await self.stack.enter_async_context(boot(machine, self.head.network, self.head.run.path))
+    async def boot(self, machine: Machine, bridge: str | None = None) -> Vm:
+        """Power a machine on, on the head node's bridge unless another is named, for the rest of the run."""
+        bridge = bridge or self.head.network.bridge
+        vm = await self.stack.enter_async_context(boot(machine, bridge, self.head.run.path))
         self.steps.note(f"console of {machine.name}: {vm.console_log}")
         return vm
 
@@ -125,5 +126,5 @@ async def _lab(run: Run, steps: Steps) -> AsyncIterator[Lab]:
     network = await build_network()
     async with AsyncExitStack() as stack:
         lab = Lab(head=await prepare_head(run, network), steps=steps, stack=stack)
-        await lab.service(capture(network, run.path / "bridge.pcap"))
+        await lab.service(capture(network.bridge, run.path / "bridge.pcap"))
         yield lab

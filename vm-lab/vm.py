@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from console import Console, ConsoleFailed
-from machine import OVMF_VARS, Machine, Wiring, command
-from network import Network, add_tap
+from machine import Machine, Wiring, command
+from network import add_tap
 from process import Service
 from qemu.qmp import QMPClient, QMPError
 
@@ -59,15 +59,16 @@ class Vm:
 
 
 @asynccontextmanager
-async def boot(machine: Machine, network: Network, folder: Path) -> AsyncIterator[Vm]:
+async def boot(machine: Machine, bridge: str, folder: Path) -> AsyncIterator[Vm]:
     """Start the machine on the bridge; files that it writes go to `folder`, named after it. It ends with the block."""
     variables = folder / f"{machine.name}.vars.fd"
-    shutil.copyfile(OVMF_VARS, variables)
+    if not machine.firmware.is_bios:
+        shutil.copyfile(machine.firmware.variables, variables)
     serial, serial_far = socket.socketpair()
     control, control_far = socket.socketpair()
     with serial_far, control_far:
         wiring = Wiring(
-            tap=await add_tap(network, f"tap-{machine.name}"),
+            tap=await add_tap(bridge, f"tap-{machine.name}"),
             variables=variables,
             console_log=folder / f"{machine.name}.console.log",
             console_fd=serial_far.fileno(),

@@ -23,7 +23,7 @@ from network import build_network, add_tap
 
 async def work() -> None:
     network = await build_network()
-    await add_tap(network, "tap-x")
+    await add_tap(network.bridge, "tap-x")
 
 def body() -> int:
     asyncio.run(work())

@@ -24,19 +24,33 @@ def test_every_machine(firmware: Firmware) -> None:
     assert "-no-reboot" not in text
 
 
-def test_bios_shows_its_text_on_the_serial_console() -> None:
-    assert "-machine pc,graphics=off" in line(Firmware.BIOS)
-    assert "pflash" not in line(Firmware.BIOS)
+@pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.BIOS_PXE])
+def test_bios_shows_its_text_on_the_serial_console(firmware: Firmware) -> None:
+    assert "-machine pc,graphics=off" in line(firmware)
+    assert "pflash" not in line(firmware)
+    assert "romfile" not in line(firmware)
 
 
-@pytest.mark.parametrize("firmware", [Firmware.UEFI, Firmware.UEFI_ROM])
+@pytest.mark.parametrize("firmware", [firmware for firmware in Firmware if not firmware.is_bios])
 def test_uefi_has_variables_of_its_own(firmware: Firmware) -> None:
     assert "if=pflash,format=raw,unit=1,file=/run/n1.vars.fd" in line(firmware)
     assert "name=opt/org.tianocore/IPv6PXESupport,string=no" in line(firmware)
 
 
-def test_only_ovmf_pxe_goes_without_the_cards_rom() -> None:
-    assert [firmware for firmware in Firmware if ",romfile= " in line(firmware)] == [Firmware.UEFI]
+def test_ovmf_speaks_for_itself_without_the_cards_rom() -> None:
+    without = [firmware for firmware in Firmware if ",romfile= " in line(firmware)]
+    assert without == [Firmware.UEFI, Firmware.UEFI_HTTP, Firmware.UEFI_SECURE]
+
+
+def test_http_boot_does_not_try_pxe_first() -> None:
+    assert [firmware for firmware in Firmware if "IPv4PXESupport,string=no" in line(firmware)] == [Firmware.UEFI_HTTP]
+
+
+def test_secure_boot_has_its_firmware_and_its_certificates() -> None:
+    assert "OVMF_CODE_4M.secboot.fd" in line(Firmware.UEFI_SECURE)
+    assert "-machine q35,smm=on" in line(Firmware.UEFI_SECURE)
+    assert Firmware.UEFI_SECURE.variables.name == "OVMF_VARS_4M.ms.fd"
+    assert Firmware.UEFI.variables.name == "OVMF_VARS_4M.fd"
 
 
 def test_accelerators() -> None:

@@ -4,9 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from roots import _with_dependencies, copy_tiny
+from roots import _with_dependencies, copy_tiny, take_signature
 
 from images.compress import Compression
+from images.errors import Error
 from images.excludes import Excludes
 from images.kernel import find_kernels, supported_compression
 from images.scan import scan
@@ -49,6 +50,19 @@ def test_a_copy_is_built_with_the_compression_that_was_asked_for(
     view = ImageView(scan(root, excludes=Excludes([])))
     assert supported_compression(root, view, find_kernels(view)) is compression
     assert "CONFIG_RD_ZSTD=y" in next(tiny_root.glob("boot/config-*")).read_text()
+
+
+def test_an_unsigned_kernel_is_the_signed_one_without_its_end(tiny_root: Path, tmp_path: Path) -> None:
+    (signed,) = tiny_root.glob("boot/vmlinuz-*")
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(signed.read_bytes())
+    take_signature(kernel)
+    before, after = signed.read_bytes(), kernel.read_bytes()
+    assert 1000 < len(before) - len(after) < 10_000
+    assert b"Debian Secure Boot" in before[len(after) :]
+    assert sum(one != other for one, other in zip(before, after, strict=False)) <= 8
+    with pytest.raises(Error, match="no signature"):
+        take_signature(kernel)
 
 
 @pytest.mark.root

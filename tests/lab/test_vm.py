@@ -21,7 +21,7 @@ from vm import boot
 
 async def work() -> None:
     network = await build_network()
-    async with boot(Machine(name="n1", hwaddr="52:54:00:00:00:01", memory=128), network, Path(".")) as vm:
+    async with boot(Machine(name="n1", hwaddr="52:54:00:00:00:01", memory=128), network.bridge, Path(".")) as vm:
         await vm.console.wait("SeaBIOS", 60)
         await vm.console.wait("iPXE", 60)
         await vm.reset()
