@@ -15,7 +15,7 @@ LAB = [sys.executable, str(CHECKOUT / "vm-lab" / "lab.py")]
 
 
 def run(name: str) -> str:
-    done = subprocess.run([*LAB, "run", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    done = subprocess.run([*LAB, "run", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -32,6 +32,13 @@ def test_the_kernel_unpacks_an_odd_tree_without_a_difference(tiny_root: Path, co
     assert re.search(rf"the manifest says \d+ segments of {compression}", text)
     compared = "mode, uid, gid, mtime, size, links, same_as, rdev, target, digest, xattrs"
     assert re.search(rf"3\d{{3}} entries of the image arrived as they are: {compared}", text)
+
+
+@pytest.mark.parametrize("name", ["discovery", "uefi-http", "uefi-secure-boot", "uefi-secure-unsigned"])
+def test_firmware(tiny_root: Path, name: str) -> None:
+    """What no other test of `make test` goes through; `make lab` runs them all."""
+    text = run(name)
+    assert "the server's log shows" in text
 
 
 def test_an_interrupted_run_ends_cleanly_and_says_where_its_logs_are(tiny_root: Path) -> None:

@@ -1,9 +1,12 @@
-"""Scenario files."""
+"""Scenario files, and what is looked for in a server's log."""
 
+import re
 from pathlib import Path
 
 import pytest
 import scenario
+from machine import Firmware
+from trial import first_missing
 
 from images.errors import Error
 
@@ -12,9 +15,17 @@ from images.errors import Error
 def test_every_file_is_a_scenario(name: str) -> None:
     loaded = scenario.load_scenario(name)
     assert loaded.name == name
-    assert loaded.image in ("tiny", "odd", "debian")
     assert loaded.segments > 1
-    assert loaded.stage == "UP"
+    assert loaded.stage == ("FAILED" if loaded.unsigned else "UP")
+    for pattern in (loaded.console, *loaded.server_log, *(fact.shows for fact in loaded.facts)):
+        re.compile(pattern)
+
+
+def test_every_firmware_and_all_surroundings_are_run() -> None:
+    all_of_them = [scenario.load_scenario(path.stem) for path in scenario.FOLDER.glob("*.toml")]
+    assert {each.firmware for each in all_of_them} == set(Firmware)
+    assert {each.surroundings for each in all_of_them} == set(scenario.Surroundings)
+    assert {each.image for each in all_of_them} == set(scenario.Image)
 
 
 def test_an_unknown_name_tells_the_known_ones() -> None:
@@ -27,5 +38,19 @@ def test_a_wrong_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     text = (scenario.FOLDER / "bios-pxe.toml").read_text()
     (tmp_path / "x.toml").write_text(text.replace("memory", "memry"))
     monkeypatch.setattr(scenario, "FOLDER", tmp_path)
-    with pytest.raises(Error, match="memory, memry"):
+    with pytest.raises(Error, match="memry"):
         scenario.load_scenario("x")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "missing"),
+    [
+        (["OFFER", "ACK .*x"], None),
+        (["ACK", "OFFER"], "OFFER"),
+        (["OFFER", "OFFER"], "OFFER"),
+        (["NAK"], "NAK"),
+        ([], None),
+    ],
+)
+def test_the_log_must_show_all_patterns_in_their_order(patterns: list[str], missing: str | None) -> None:
+    assert first_missing("DISCOVER\nOFFER y\nREQUEST\nACK x\n", patterns) == missing
