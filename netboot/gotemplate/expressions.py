@@ -137,7 +137,7 @@ class ExpressionCompiler:
 
     def fields(self, node: Field | Chain | Variable, given: tuple[Operand, ...], final: Expr | None) -> Expr:
         place = self.place(node)
-        names = node.names if isinstance(node, Field) else node.fields
+        names: list[str] = list(node.names if isinstance(node, Field) else node.fields)
         base: Run | None = None
         slot: int | None = None
         if isinstance(node, Chain):

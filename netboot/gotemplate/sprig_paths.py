@@ -72,6 +72,7 @@ def _unescaped(text: str) -> str:
 
 
 def _host(host: str) -> str:
+    end = -1
     if host.startswith("["):
         end = host.rfind("]")
         if end < 0:
@@ -106,7 +107,7 @@ def _parse(url: str) -> dict[str, str]:
     """The parts of a URL as Go's url.Parse finds them; raises ValueError."""
     if re.search(r"[\x00-\x1f\x7f]", url):
         raise ValueError("net/url: invalid control character in URL")
-    parts = dict.fromkeys(_MEMBERS, "")
+    parts: dict[str, str] = dict.fromkeys(_MEMBERS, "")
     rest, hash_, fragment = url.partition("#")
     parts["fragment"] = _unescaped(fragment) if hash_ else ""
     match = _SCHEME.fullmatch(rest)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 import re2
 
@@ -35,8 +35,11 @@ class _Match(Protocol):
 class _Pattern(Protocol):
     """What re2 makes of a pattern in bytes; positions are bytes."""
 
-    groups: int
-    groupindex: Mapping[bytes, int]
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def groupindex(self) -> Mapping[bytes, int]: ...
 
     def search(self, text: bytes, pos: int = 0) -> _Match | None: ...
 
@@ -47,7 +50,7 @@ def _compiled(pattern: str) -> _Pattern:
     if len(data) > MAX_PATTERN:
         raise FunctionError(f"the regular expression has more than {MAX_PATTERN} bytes")
     try:
-        compiled: _Pattern = re2.compile(data, _OPTIONS)
+        compiled = cast(_Pattern, re2.compile(data, _OPTIONS))
     except re2.error as exc:
         reason = exc.args[0]
         told = reason.decode(errors="replace") if isinstance(reason, bytes) else reason

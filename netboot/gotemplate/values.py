@@ -64,6 +64,7 @@ class Record(Protocol):
 
     def go_type(self) -> str:
         """Its type in messages, for example `*node.Node`."""
+        ...
 
     def go_field(self, name: str) -> Value:
         """The value of an exported field, or MISSING when there is no such field (which is an error in the template)."""
@@ -73,6 +74,7 @@ class Record(Protocol):
 
     def go_string(self) -> str:
         """What `%v` and an action print, for example `{a b}`."""
+        ...
 
 
 @runtime_checkable
