@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode, Unknown
-from bootsvc.discovery import Found, discover, find_place
+from bootsvc.discovery import Places, discover_all, find_place
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot, Store
@@ -44,10 +44,11 @@ class Discovery:
         self._registry = registry
         self._identify = identify
         self._urls = server_urls
-        # Each discovery rewrites nodes.conf.
-        self._budget = Budget(rate=10, burst=100)
+        # Discoveries rewrite nodes.conf, though those that come meanwhile share one change.
+        self._budget = Budget(rate=20, burst=1000)
         self._log_budget = Budget(rate=20, burst=1000)
         self._lock = asyncio.Lock()
+        self._asking: dict[str, asyncio.Future[str | None]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(urls.ROUTE_DISCOVER, self._discover, allow_head=False)]
@@ -95,23 +96,43 @@ class Discovery:
             return known.id
         if find_place(self._registry()) is None or not self._budget.take(time.monotonic()):
             return None
-        # One at a time here; the lock of nodes.conf keeps other programs away.
+        place = self._asking.setdefault(hwaddr, asyncio.get_running_loop().create_future())
+        # One change at a time here, for all who came during the last one; the lock of nodes.conf keeps other programs away.
         async with self._lock:
-            found = await asyncio.to_thread(self._register, hwaddr)
-        if found is None:
-            return None
-        if found.is_new:
-            log.warning("node %s is now the machine with hwaddr %s: it was discovered", found.node, hwaddr)
-        await self._until_loaded(hwaddr)
-        return found.node
+            if not place.done():
+                await self._register_all()
+        # Who goes away must not cancel what others wait for.
+        name = await asyncio.shield(place)
+        if name is not None:
+            await self._until_loaded(hwaddr)
+        return name
 
-    def _register(self, hwaddr: str) -> Found | None:
-        found: Found | None = None
+    async def _register_all(self) -> None:
+        asking, self._asking = self._asking, {}
+        try:
+            places = await asyncio.to_thread(self._register, list(asking))
+        except (Error, OSError) as exc:
+            for place in asking.values():
+                place.set_exception(exc)
+                # Whoever asked may be gone.
+                place.exception()
+            return
+        except BaseException:
+            for place in asking.values():
+                place.cancel()
+            raise
+        for hwaddr, name in places.new.items():
+            log.warning("node %s is now the machine with hwaddr %s: it was discovered", name, hwaddr)
+        for hwaddr, place in asking.items():
+            place.set_result(places.known.get(hwaddr) or places.new.get(hwaddr))
+
+    def _register(self, hwaddrs: list[str]) -> Places:
+        found = Places(known={}, new={}, snapshot=Snapshot())
 
         def change(snapshot: Snapshot) -> Snapshot:
             nonlocal found
-            found = discover(snapshot, hwaddr, self._config(), self._registry())
-            return snapshot if found is None else found.snapshot
+            found = discover_all(snapshot, hwaddrs, self._config(), self._registry())
+            return found.snapshot
 
         # A store of its own: this thread must not share what another one has read.
         Store(self._store.path, self._store.cache).edit(change)

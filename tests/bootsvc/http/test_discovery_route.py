@@ -1,6 +1,7 @@
 """The script of an unknown machine, fetched over a socket: it becomes a node, or shows who it is and asks again."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -102,3 +103,29 @@ async def test_unknown_machines_may_be_ignored(site: Site) -> None:
     site.config = replace(site.config, dhcp=replace(site.config.dhcp, unknown=Unknown.IGNORE))
     assert (await site.get(f"/discover/{WWID}"))[0] == 404
     assert site.nodes_conf.read_text() == NODES
+
+
+async def test_machines_that_ask_at_once_share_a_change_and_no_node(site: Site) -> None:
+    site.config = replace(site.config, dhcp=replace(site.config.dhcp, mode=Mode.PROXY))
+    names = [f"n{number:02}" for number in range(30)]
+    site.nodes_conf.write_text("nodes:\n" + "".join(f"  {name}:\n    discoverable: true  # by hand\n" for name in names))
+    machines = [f"52:54:00:00:01:{number:02x}" for number in range(32)]
+    async with asyncio.TaskGroup() as group:
+        paths = [f"/discover/{hwaddr.replace(':', '-')}" for hwaddr in (*machines, *machines[:5])]
+        asked = [group.create_task(site.get(path)) for path in paths]
+    texts = [task.result()[1] for task in asked]
+    registry = site.registry()
+    became = {hwaddr: node.id for hwaddr in machines if (node := registry.by_hwaddr(hwaddr)) is not None}
+    assert sorted(became.values()) == names
+    for hwaddr, text in zip((*machines, *machines[:5]), texts, strict=True):
+        expected = f"this machine is now node {became[hwaddr]}" if hwaddr in became else "no node has hardware address"
+        assert expected in text
+    assert site.nodes_conf.read_text().count("# by hand") == len(names)
+
+
+async def test_who_goes_away_spoils_nothing_for_others(site: Site) -> None:
+    """Both ask for the same machine; the first does not wait for its answer."""
+    sock = socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2])))
+    sock.sendall(f"GET /discover/{WWID} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sock.close()
+    assert "now node n1" in (await site.get(f"/discover/{WWID}"))[1]
