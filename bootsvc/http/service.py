@@ -26,7 +26,7 @@ BACKLOG = 4096
 """Connections that the kernel accepts ahead: a cluster that powers on at once knocks within a second."""
 ACCEPTED_AT_ONCE = 64
 """Before the loop's other work gets its turn. asyncio tries as often when descriptors have run out, and logs each time."""
-RESERVED_DESCRIPTORS = 1024
+RESERVED_DESCRIPTORS = 2048
 """Left to TFTP transfers, leases, logs and whatever else the process opens."""
 CANCELLING_SECONDS = 0.5
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("tftpy").setLevel(logging.WARNING)
 
 PORT = 69
-MAX_SESSIONS = 400
+MAX_SESSIONS = 1000
 """Transfers at once; a request beyond it is dropped, and its client asks again."""
 MAX_SESSIONS_PER_CLIENT = 8
 """One address cannot take all of them."""
