@@ -13,6 +13,7 @@ import pytest
 
 from bootsvc.tftp import service as tftp_service
 from bootsvc.tftp.packet import Ack, Data, ErrorPacket, OptionAck, Packet, ReadRequest, WriteRequest, parse, serialize
+from bootsvc.tftp.port import SO_RCVBUFFORCE
 from bootsvc.tftp.service import TftpService
 
 LOADERS = Path("/usr/lib/ipxe")
@@ -141,6 +142,13 @@ class Peer:
     async def ask(self, packet: Packet | bytes) -> Packet:
         """Send to the server's present port, and take the answer; its port is the transfer's from then on."""
         self.send(packet)
+        return await self.receive()
+
+    def widen(self) -> None:
+        """Make room for a large window."""
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+
+    async def receive(self) -> Packet:
         async with asyncio.timeout(10):
             data, self.server = await asyncio.get_running_loop().sock_recvfrom(self._socket, 70000)
         return parse(data)
@@ -263,3 +271,17 @@ async def test_a_client_that_begins_again_has_another_port_of_ours(running: Runn
         assert other.server[1] == ports[0], "one that is new shares the first one"
     finally:
         other.close()
+
+
+@pytest.mark.root
+async def test_a_window_of_very_many_blocks(running: Running, peer: Peer) -> None:
+    """More than one system call sends, and more than the kernel cuts at once."""
+    data = bytes(range(256)) * 8192
+    (running.root / "many").write_bytes(data[:100_000])
+    granted = await peer.ask(ReadRequest(filename="many", options={"blksize": "8", "windowsize": "5000"}))
+    assert granted == OptionAck(options={"blksize": "8", "windowsize": "5000"})
+    peer.widen()
+    got = [await peer.ask(Ack(block=0))]
+    while len(got) < 5000:
+        got.append(await peer.receive())
+    assert got == [Data(block=number, data=data[(number - 1) * 8 : number * 8]) for number in range(1, 5001)]
