@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,10 +36,12 @@ from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
 from bootsvc.process.notify import Notifier
 from bootsvc.registry import Registry
+from bootsvc.server_urls import ServerUrls
 from bootsvc.state import State
 from bootsvc.store import Store
 from bootsvc.tftp.made import MadeFiles
 from bootsvc.tftp.service import TftpService
+from bootsvc.tftp.subnets import TftpSubnets
 from bootsvc.watching import WatchedFile
 from images.catalog import Catalog
 from images.errors import Error
@@ -79,18 +81,13 @@ class Application:
         self._serving_dns = False
         self._dns = DnsService(self.config, self.registry, host_name, holder=self._dns_holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
-        files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs)
+        self._boot_files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs, subnets=self._subnets)
         self._neighbours = Neighbours()
-        self._tftp = TftpService(
-            link.address,
-            lambda: (self._config.paths.ipxesource,),
-            made=MadeFiles(files, self._identify),
-            identify=self._identify,
-            on_event=self._on_event,
-        )
-        stages = Stages(files, self._identify, self.record, state.written)
+        self._tftp = self._make_tftp(link.address)
+        self._tftp_subnets = TftpSubnets(self.config, link.address, self._make_tftp)
+        stages = Stages(self._boot_files, self._identify, self.record, state.written)
         api = Api(state.last_events, self.registry, self._counters)
-        discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, urls)
+        discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, ServerUrls(urls, self._subnets))
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]
         self._http = HttpService(config.http.port, routes, settings=config.http)
 
@@ -112,8 +109,21 @@ class Application:
         if self._config.dhcp.enabled:
             services += [self._dhcp, RouterAdvertiser(self.config)]
         if self._config.tftp.enabled:
-            services.append(self._tftp)
+            services += [self._tftp, self._tftp_subnets]
         return [*services, self._http]
+
+    def _make_tftp(self, address: IPv4Address) -> TftpService:
+        return TftpService(
+            address,
+            lambda: (self._config.paths.ipxesource,),
+            made=MadeFiles(self._boot_files, self._identify, address),
+            identify=self._identify,
+            on_event=self._on_event,
+        )
+
+    def _subnets(self) -> Sequence[IPv4Network]:
+        """Those besides the boot network."""
+        return [subnet.network for subnet in self._config.dhcp.subnets]
 
     def load_nodes(self) -> None:
         """Read nodes.conf before anything is served; a broken one leaves no nodes, and says why."""
@@ -232,7 +242,7 @@ class Application:
     def _counters(self) -> Mapping[str, Mapping[str, int]]:
         return {
             "dhcp": asdict(self._dhcp.counters),
-            "tftp": asdict(self._tftp.counters),
+            "tftp": asdict(self._tftp.counters) | {f"subnets {key}": n for key, n in self._tftp_subnets.count().items()},
             "http": asdict(self._http.counters),
             "dns": self._dns.count(),
         }

@@ -4,10 +4,10 @@ import hmac
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from bootsvc.artifacts import Artifact, Artifacts
 from bootsvc.loaders import find_initramfs, find_loader
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
+from bootsvc.server_urls import ServerUrls
 from images.errors import Error
 from images.generation import Generation
 from netboot import grub, ipxe, urls
@@ -72,6 +73,8 @@ class Asked:
     """By TLS."""
     privileged: bool = False
     """From a port that only root can have."""
+    local: IPv4Address | None = None
+    """The address of ours that was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +110,17 @@ class BootFiles:
         registry: Callable[[], Registry],
         server_urls: Urls,
         rootfs: Callable[[str], Path | None] = lambda image: None,
+        *,
+        subnets: Callable[[], Sequence[IPv4Network]] = lambda: (),
     ) -> None:
+        """`subnets` are those besides the boot network; see `ServerUrls`."""
         self.registry = registry
         self._artifacts = artifacts
-        self._urls = server_urls
+        self._urls = ServerUrls(server_urls, subnets)
         self._rootfs = rootfs
         self._held: OrderedDict[tuple[str, tuple[tuple[Path, int], ...]], bytes] = OrderedDict()
         self._held_total = 0
-        self._scripts: dict[tuple[str, Stage, Device], _Kept] = {}
+        self._scripts: dict[tuple[str, Stage, Device, IPv4Address | None], _Kept] = {}
         # A cluster that powers on without an image is told of node by node; a loop of somebody's must not fill the disk.
         self._log_budget = Budget(rate=20, burst=5000)
 
@@ -132,7 +138,7 @@ class BootFiles:
             raise Refused(Reason.UNKNOWN_NODE, f"no node has the hardware address {asked.hwaddr!r}")
         if not asset_key_fits(node, asked):
             raise Refused(Reason.BAD_ASSET, "the asset key is not this node's", node=node)
-        if stage is Stage.RUNTIME and self._urls.tls and not asked.secure:
+        if stage is Stage.RUNTIME and self._urls.boot.tls and not asked.secure:
             raise Refused(Reason.TLS_ONLY, "the runtime overlay is given by TLS only", node=node)
         if stage is Stage.RUNTIME and self._artifacts.secure and not asked.privileged:
             sentence = "the runtime overlay is for ports below 1024 only (`secure` in warewulf.conf)"
@@ -167,24 +173,24 @@ class BootFiles:
         found = self._write(stage, asked, node, ipxe.Boot(generation=generation.digest, kernel=kernel.digest))
         if len(self._scripts) >= MAX_SCRIPTS:
             self._scripts.clear()
-        self._scripts[hwaddr, stage, asked.device] = _Kept(
+        self._scripts[hwaddr, stage, asked.device, asked.local] = _Kept(
             node=node, generation=generation.digest, until=time.monotonic() + SCRIPT_SECONDS, found=found
         )
         return found
 
     def _kept(self, stage: Stage, asked: Asked, node: Node) -> Found | None:
         """The script of a moment ago, if node and generation are the same."""
-        kept = self._scripts.get((asked.hwaddr, stage, asked.device))
+        kept = self._scripts.get((asked.hwaddr, stage, asked.device, asked.local))
         if kept is None or kept.node is not node or time.monotonic() > kept.until:
             return None
         return kept.found if self._artifacts.is_current(node, kept.generation) else None
 
     def _write(self, stage: Stage, asked: Asked, node: Node, boot: ipxe.Boot) -> Found:
-        hwaddr, secure = asked.hwaddr, self._artifacts.secure
+        hwaddr, secure, server = asked.hwaddr, self._artifacts.secure, self._urls.at(asked.local)
         if stage is Stage.IPXE:
-            script, name = ipxe.script(node, boot, self._urls, hwaddr=hwaddr, secure=secure), "default.ipxe"
+            script, name = ipxe.script(node, boot, server, hwaddr=hwaddr, secure=secure), "default.ipxe"
         else:
-            script, name = grub.script(node, boot, self._urls, asked.device, hwaddr=hwaddr, secure=secure), "grub.cfg"
+            script, name = grub.script(node, boot, server, asked.device, hwaddr=hwaddr, secure=secure), "grub.cfg"
         return Found(script=script.encode(), node=node, stage=stage.value, name=name)
 
     async def _artifact(self, stage: Stage, asked: Asked, node: Node) -> Found:

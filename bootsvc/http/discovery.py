@@ -11,13 +11,14 @@ from aiohttp import web
 from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.discovery import Places, discover_all, find_place
+from bootsvc.http.stages import local_address
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
+from bootsvc.server_urls import ServerUrls
 from bootsvc.store import Snapshot, Store
 from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot import ipxe, urls
-from netboot.urls import Urls
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Discovery:
         config: Callable[[], Config],
         registry: Callable[[], Registry],
         identify: Callable[[IPv4Address], str | None],
-        server_urls: Urls,
+        server_urls: ServerUrls,
     ) -> None:
         self._store = store
         self._config = config
@@ -54,7 +55,7 @@ class Discovery:
         return [web.get(urls.ROUTE_DISCOVER, self._discover, allow_head=False)]
 
     async def _discover(self, request: web.Request) -> web.Response:
-        hwaddr = _hwaddr(request)
+        hwaddr, server = _hwaddr(request), self._urls.at(local_address(request))
         attempt = request.query.get("attempt", "0")
         count = int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 5 else MAX_ATTEMPTS
         if self._config().dhcp.unknown is Unknown.IGNORE and self._registry().by_hwaddr(hwaddr) is None:
@@ -67,9 +68,9 @@ class Discovery:
             name = None
         if name is None:
             self._say(logging.INFO, "http DISCOVER hwaddr=%s: no node is discoverable", hwaddr)
-            again = self._urls.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
+            again = server.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
             return _text(ipxe.who_are_you(hwaddr, again))
-        return _text(ipxe.discovered(name, self._urls.ipxe(hwaddr)))
+        return _text(ipxe.discovered(name, server.ipxe(hwaddr)))
 
     def _say(self, level: int, text: str, *args: object) -> None:
         if self._log_budget.take(time.monotonic()):

@@ -111,6 +111,7 @@ class Stages:
             query=request.query,
             secure=request.secure,
             privileged=_is_privileged(request),
+            local=local_address(request),
         )
         try:
             found = await self._files.stage(stage, asked)
@@ -139,7 +140,7 @@ class Stages:
         peer = _peer(request, hwaddr)
         try:
             if name == GRUB_CFG:
-                asked = Asked(hwaddr=hwaddr, query=request.query, secure=request.secure)
+                asked = Asked(hwaddr=hwaddr, query=request.query, secure=request.secure, local=local_address(request))
                 return await self._send(request, await self._files.stage(Stage.GRUB, asked), peer)
             loader = await asyncio.to_thread(self._files.loader, name, self._files.registry().by_hwaddr(hwaddr))
             if loader is None:
@@ -263,6 +264,15 @@ def _is_privileged(request: web.Request) -> bool:
     """Whether only root of the asking machine can have that port."""
     name = request.transport.get_extra_info("peername") if request.transport else None
     return name is not None and int(name[1]) < FIRST_UNPRIVILEGED
+
+
+def local_address(request: web.Request) -> IPv4Address | None:
+    """Our end of the connection; None for IPv6."""
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    try:
+        return None if name is None else IPv4Address(name[0])
+    except AddressValueError:
+        return None
 
 
 def _peer(request: web.Request, hwaddr: str) -> Peer:

@@ -59,8 +59,10 @@ def optional(name: str) -> bool:
 class MadeFiles:
     """`wants` is cheap and asked for each request."""
 
-    def __init__(self, files: BootFiles, identify: Identify) -> None:
+    def __init__(self, files: BootFiles, identify: Identify, local: IPv4Address | None = None) -> None:
+        """`local` is the address of ours at which they are asked for."""
         self._files = files
+        self._local = local
         self._identify = identify
         self._routes: urls.Routes[Handler] = urls.Routes(
             {
@@ -107,7 +109,7 @@ class MadeFiles:
         return await handler(parameters, query, peer)
 
     async def _script(self, stage: Stage, hwaddr: str) -> tuple[Found, str | None]:
-        return await self._files.stage(stage, Asked(hwaddr=hwaddr, device=Device.TFTP)), hwaddr
+        return await self._files.stage(stage, Asked(hwaddr=hwaddr, device=Device.TFTP, local=self._local)), hwaddr
 
     async def _loader(self, name: str, peer: IPv4Address) -> tuple[Found, str | None]:
         hwaddr = self._identify(peer)
@@ -124,7 +126,7 @@ class MadeFiles:
         except Error as exc:
             raise Refused(Reason.BAD_REQUEST, exc.message) from exc
         assert stage is not None
-        return await self._files.stage(stage, Asked(hwaddr=hwaddr, query=query, device=Device.TFTP)), hwaddr
+        return await self._files.stage(stage, Asked(hwaddr=hwaddr, query=query, device=Device.TFTP, local=self._local)), hwaddr
 
     def _content(self, find: Callable[[str], Found]) -> Handler:
         async def handler(parameters: dict[str, str], _: dict[str, str], peer: IPv4Address) -> tuple[Found, str | None]:

@@ -130,6 +130,28 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
 
 
+def test_a_subnet_on_another_interface_is_served_by_the_address_there(boot_network: Any, tmp_path: Path) -> None:
+    subnet = "{network: 192.168.77.0/24, range start: 192.168.77.100, range end: 192.168.77.110}"
+    server = Server(boot_network, tmp_path, settings=f"bootsvc: {{dhcp: {{subnets: [{subnet}]}}}}\n")
+    server.wait_log("INFO ready")
+    offered = boot_network.udhcpc("-V", "PXEClient:Arch:00000:UNDI:002001", device="other0")
+    assert offered is not None
+    assert (offered["siaddr"], offered["boot_file"]) == ("192.168.77.1", "undionly.kpxe")
+    boot_network.on(boot_network.client, "ip", "address", "add", f"{offered['ip']}/24", "dev", "other0")
+    loader = tmp_path / "loader"
+    boot_network.on(boot_network.client, "curl", "-sSo", str(loader), f"tftp://{offered['siaddr']}/{offered['boot_file']}")
+    assert loader.read_bytes() == Path("/usr/lib/ipxe/undionly.kpxe").read_bytes()
+    offered = boot_network.udhcpc("-x", "0x4d:69505845", device="other0")
+    assert offered is not None
+    url = offered["boot_file"].partition("?")[0]
+    assert url.startswith("http://192.168.77.1:9873/discover/")
+    assert "http://192.168.77.1:9873/discover/" in boot_network.on(boot_network.client, "curl", "-sS", url)
+    boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.11/24", "dev", "boot0")
+    boot_network.on(boot_network.server, "ip", "link", "delete", "other0")
+    server.wait_log("WARNING interface other0 is gone")
+    assert server.counters()["tftp"]["subnets complete"] == 1
+
+
 def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:
     holder = boot_network.popen(boot_network.server, "busybox", "udhcpd", "-f", str(_udhcpd_conf(tmp_path)))
     _until_bound(boot_network, 67)

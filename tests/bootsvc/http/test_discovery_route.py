@@ -15,6 +15,7 @@ from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.http.discovery import MAX_ATTEMPTS, Discovery
 from bootsvc.http.service import HttpService
 from bootsvc.registry import Registry
+from bootsvc.server_urls import ServerUrls
 from bootsvc.store import Store
 from netboot.urls import Urls
 
@@ -51,7 +52,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         lambda: made.config,
         made.registry,
         identify,
-        Urls(address=IPv4Address("10.0.0.1"), port=9873),
+        ServerUrls(Urls(address=IPv4Address("10.0.0.1"), port=9873)),
     )
     service, ready = HttpService(0, discovery.routes(), host="127.0.0.1"), asyncio.Event()
     async with asyncio.TaskGroup() as group:
