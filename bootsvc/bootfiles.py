@@ -228,7 +228,7 @@ class BootFiles:
         """A generation that a script pinned; only whole digests name one, so that no path can be made of it."""
         generation = self._artifacts.published(digest) if urls.is_digest(digest) else None
         if generation is None:
-            raise Refused(Reason.NOT_FOUND, f"there is no generation {digest}")
+            raise Refused(Reason.NOT_FOUND, f"there is no generation {digest[:80]!r}")
         return generation
 
     def generation_image(self, digest: str) -> Found:
@@ -310,4 +310,4 @@ def _check_compress(asked: Asked, stage: Stage) -> None:
     word = asked.query.get("compress", "")
     plain = stage not in (Stage.IMAGE, Stage.SYSTEM, Stage.RUNTIME)
     if word and (not wants_gzip(asked) or plain):
-        raise Refused(Reason.NOT_FOUND, f"there is no {stage.value} with compress={word!r}")
+        raise Refused(Reason.NOT_FOUND, f"there is no {stage.value} with compress={word[:80]!r}")

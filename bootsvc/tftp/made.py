@@ -104,7 +104,7 @@ class MadeFiles:
             return await self._loader(base, peer)
         route = self._routes.find(path)
         if route is None:
-            raise Refused(Reason.NOT_FOUND, f"there is no {path}")
+            raise Refused(Reason.NOT_FOUND, f"there is no {path!r}")
         handler, parameters = route
         return await handler(parameters, query, peer)
 

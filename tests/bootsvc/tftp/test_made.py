@@ -162,6 +162,13 @@ async def test_what_is_not_there(head: Head, name: str) -> None:
     assert (got is None) == (not name.startswith(f"system/{WWID}?a0"))
 
 
+async def test_a_name_cannot_write_lines_of_its_own_into_the_log(head: Head, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert await head.get("kernel/52-54-00-00-00-01?generation=%0Aforged") is None
+    assert "there is no generation '\\nforged'" in caplog.text
+    assert "\nforged" not in caplog.text
+
+
 async def test_a_window_arrives_whole(head: Head, require_tool: Any) -> None:
     atftp = require_tool("atftp")
     for window in ("2", "16", "40"):
