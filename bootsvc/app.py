@@ -228,7 +228,7 @@ class Application:
         """Keep an event, unless it says nothing of a boot."""
         if not tells_of_boot(event, self._state.last_event(event.hwaddr)):
             return
-        self._state.save_event(event.hwaddr, event.node, event.stage, event.sent, event.size, event.when, ipaddr=event.ipaddr)
+        self._state.save_event(event.hwaddr, event.node, event.stage, event.detail, event.size, event.when, ipaddr=event.ipaddr)
 
     def _on_event(
         self, hwaddr: str, node: str | None, stage: str, detail: str, *, size: int = 0, ipaddr: IPv4Address | None = None

@@ -88,6 +88,8 @@ class Found:
     name: str = ""
     problem: bool = False
     """The script only says why the node does not boot; it counts as no delivery."""
+    why: str = ""
+    """That sentence."""
     cache_control: str = urls.NO_CACHE
 
 
@@ -160,7 +162,8 @@ class BootFiles:
         # GRUB learns the asset key in its script, so that it stands in the names of the files, not yet in the script's; and
         # over TFTP a loader asks for a fixed name.
         if stage is Stage.IPXE and asked.device is Device.HTTP and not asset_key_fits(node, asked):
-            return _problem(stage, node, Reason.BAD_ASSET, write.refusal(f"the asset key of {node.id} is another one"))
+            sentence = f"the asset key of {node.id} is another one"
+            return _problem(stage, node, Reason.BAD_ASSET, sentence, write.refusal(sentence))
         kept = self._kept(stage, asked, node)
         if kept is not None:
             return kept
@@ -169,7 +172,7 @@ class BootFiles:
             kernel = self._artifacts.kernel(node, generation)
         except Error as exc:
             self._say(logging.WARNING, "%s node=%s hwaddr=%s: %s", stage.name, node.id, hwaddr, exc)
-            return _problem(stage, node, Reason.NOT_FOUND, write.refusal(exc.message))
+            return _problem(stage, node, Reason.NOT_FOUND, exc.message, write.refusal(exc.message))
         found = self._write(stage, asked, node, ipxe.Boot(generation=generation.digest, kernel=kernel.digest))
         if len(self._scripts) >= MAX_SCRIPTS:
             self._scripts.clear()
@@ -282,8 +285,8 @@ class BootFiles:
         return found + bytes(artifact.size - len(found)) if len(found) != artifact.size else found
 
 
-def _problem(stage: Stage, node: Node, reason: Reason, script: str) -> Found:
-    return Found(script=script.encode(), node=node, stage=stage.value, name=reason.value, problem=True)
+def _problem(stage: Stage, node: Node, reason: Reason, sentence: str, script: str) -> Found:
+    return Found(script=script.encode(), node=node, stage=stage.value, name=reason.value, problem=True, why=sentence)
 
 
 def _read(artifact: Artifact) -> bytes | None:

@@ -19,6 +19,19 @@ class BootEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     when: float
     size: int = 0
     ipaddr: IPv4Address | None = None
+    why: str = ""
+    """A sentence, where `sent` is the word for what went wrong."""
+
+    @property
+    def detail(self) -> str:
+        """What is kept: `sent`, and why."""
+        return f"{self.sent}{_WHY}{self.why}" if self.why else self.sent
+
+
+def sent_and_why(detail: str) -> tuple[str, str]:
+    """The two parts of a detail that was kept; only words such as NOT_FOUND have the second one."""
+    sent, _, why = detail.partition(_WHY)
+    return (sent, why) if why and sent.replace("_", "").isupper() else (detail, "")
 
 
 class Known(Protocol):
@@ -34,6 +47,7 @@ class Known(Protocol):
 
 KnownT = TypeVar("KnownT", bound=Known)
 DHCP_PREFIX = "DHCP "
+_WHY = ": "
 RUNTIME_OVERLAY = f"{Stage.RUNTIME.value} overlay"
 
 

@@ -32,6 +32,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     stage: str = ""
     sent: str = ""
+    why: str = ""
+    """A sentence, where `sent` is a word such as NOT_FOUND."""
     ipaddr: str = ""
     last_seen: int = msgspec.field(name="last seen", default=0)
 
@@ -127,6 +129,8 @@ def status(
         else:
             text = "".join(f"{line}\n" for line in lines(nodes, selection))
             print((CLEAR if watch and sys.stdout.isatty() else "") + text, end="", flush=True)
+            # Beside the table, whose columns programs read.
+            print("".join(f"{line}\n" for line in reasons(nodes, selection)), end="", file=sys.stderr)
         if not watch:
             return
         time.sleep(update / 1000)
@@ -164,6 +168,13 @@ def lines(nodes: Mapping[str, NodeStatus], selection: Selection, now: float | No
     yield "=" * 80
     for name in selection.of(nodes, now):
         yield _line(name, nodes[name], now)
+
+
+def reasons(nodes: Mapping[str, NodeStatus], selection: Selection) -> Iterator[str]:
+    """Why nodes do not get on, one line each."""
+    for name in selection.of(nodes, time.time()):
+        if nodes[name].why:
+            yield f"{name}: {nodes[name].why}"
 
 
 def _line(name: str, node: NodeStatus, now: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from bootsvc.boots import newest_by_node
+from bootsvc.boots import newest_by_node, sent_and_why
 from bootsvc.registry import Registry
 from bootsvc.state import LastEvent
 from netboot import urls
@@ -30,10 +30,12 @@ class Api:
         nodes = {}
         for node in self._registry().nodes:
             event = last.get(node.id)
+            sent, why = sent_and_why(event.detail) if event else ("", "")
             nodes[node.id] = {
                 "node name": node.id,
                 "stage": event.stage if event else "",
-                "sent": event.detail if event else "",
+                "sent": sent,
+                "why": why,
                 "ipaddr": str(event.ipaddr or "") if event else "",
                 "last seen": int(event.when) if event else 0,
             }

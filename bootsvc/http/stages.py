@@ -124,7 +124,7 @@ class Stages:
 
     def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> web.StreamResponse:
         if refused.node is not None:
-            self._event(peer, refused.node, stage.value, refused.reason.value)
+            self._event(peer, refused.node, stage.value, refused.reason.value, why=refused.message)
         return _refuse(refused.reason, refused.message)
 
     async def _efiboot(self, request: web.Request) -> web.StreamResponse:
@@ -165,7 +165,7 @@ class Stages:
         """An event is recorded only when the peer's TCP acknowledged the last byte (not for HEAD, 304 or 416)."""
         node = found.node
         if found.problem and node is not None:
-            self._event(peer, node, found.stage, found.name)
+            self._event(peer, node, found.stage, found.name, why=found.why)
         delivered: Callable[[int], None] | None = None
         if found.stage and not found.problem:
             delivered = partial(self._delivered, peer, found)
@@ -239,7 +239,7 @@ class Stages:
             raise Error(f"nobody knows which machine has the address {request.remote}: name it by `?wwid=`")
         return known
 
-    def _event(self, peer: Peer, node: Node, stage: str, sent: str, size: int = 0) -> None:
+    def _event(self, peer: Peer, node: Node, stage: str, sent: str, size: int = 0, why: str = "") -> None:
         now = time.time()
         # A loader that asks in a loop, or somebody who wants to fill the log, tells nothing new.
         what = (stage, sent, peer.address)
@@ -251,8 +251,9 @@ class Stages:
         self._told[peer.hwaddr] = what, now
         if self._log_budget.take(now):
             log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), peer.hwaddr, node.id, sent, peer.remote)
+        hwaddr, ipaddr = peer.hwaddr, peer.address
         self._record(
-            BootEvent(hwaddr=peer.hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=peer.address, when=now)
+            BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=ipaddr, why=why, when=now)
         )
 
 

@@ -31,7 +31,8 @@ def test_it_answers_dhcp_tftp_and_http(server: Server, boot_network: Any, tmp_pa
     assert loader.read_bytes() == Path("/usr/lib/ipxe/undionly.kpxe").read_bytes()
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-01").replace("?", "'")
     status = json.loads(server.get("/status"))
-    assert status["nodes"]["n1"]["stage"] == "ipxe"
+    n1 = status["nodes"]["n1"]
+    assert (n1["stage"], n1["sent"], n1["why"]) == ("ipxe", "NOT_FOUND", "there is no image 'none'")
     assert status["counters"]["tftp"]["complete"] == 1
 
 

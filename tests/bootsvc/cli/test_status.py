@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from bootsvc.cli.status import NodeStatus, Selection, fetch, lines
+from bootsvc.cli.status import NodeStatus, Selection, fetch, lines, reasons
 from bootsvc.config import Config, HttpConfig
 from images.errors import Error
 
@@ -50,6 +50,12 @@ def test_fetch_and_show(monkeypatch: pytest.MonkeyPatch) -> None:
         "n2                   UP                   --                        13",
         "n3                   --                   --                        --",
     ]
+
+
+def test_why_nodes_do_not_get_on() -> None:
+    nodes = {"n1": NodeStatus(sent="NOT_FOUND", why="image 'x' has not been built"), "n2": NodeStatus(sent="default.ipxe")}
+    assert list(reasons(nodes, Selection())) == ["n1: image 'x' has not been built"]
+    assert list(reasons(nodes, Selection(names=["n2"]))) == []
 
 
 def test_only_the_named_ones(capsys: pytest.CaptureFixture[str]) -> None:
