@@ -87,7 +87,7 @@ class Application:
         self._tftp_subnets = TftpSubnets(self.config, link.address, self._make_tftp)
         stages = Stages(self._boot_files, self._identify, self.record, state.written)
         api = Api(state.last_events, self.registry, self._counters)
-        discovery = Discovery(self._store, self.config, self.registry, self._dhcp.find_hwaddr, ServerUrls(urls, self._subnets))
+        discovery = Discovery(self._store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]
         self._http = HttpService(config.http.port, routes, settings=config.http)
 
@@ -238,6 +238,14 @@ class Application:
     def _identify(self, address: IPv4Address) -> str | None:
         """The machine that has an address now: its neighbours know best, and behind a relay there are only leases."""
         return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
+
+    def _find_lessee(self, address: IPv4Address) -> str | None:
+        """The machine that got the address from us, unless another one on the wire has it.
+
+        One machine could ask for addresses in the name of many, and take every node that waits to be discovered.
+        """
+        leased, seen = self._dhcp.find_hwaddr(address), self._neighbours.find_hwaddr(address)
+        return leased if seen is None or seen == leased else None
 
     def _counters(self) -> Mapping[str, Mapping[str, int]]:
         return {

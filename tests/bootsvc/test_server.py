@@ -126,6 +126,11 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     assert "/discover/52-54-00-00-00-02?" in offered["boot_file"]
     boot_network.on(boot_network.client, "ip", "address", "flush", "dev", "boot0", "scope", "global")
     boot_network.on(boot_network.client, "ip", "address", "add", f"{offered['ip']}/24", "dev", "boot0")
+    boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", "52:54:00:00:00:09")
+    refused = server.get("/discover/52-54-00-00-00-02")
+    assert refused == f"{offered['ip']} is not the address of {machine}\n", "one machine does not take nodes in others' names"
+    boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", machine)
+    boot_network.on(boot_network.client, "ping", "-c", "1", "10.77.0.1", check=False)
     assert "this machine is now node n2" in server.get("/discover/52-54-00-00-00-02")
     assert "52:54:00:00:00:02" in server.nodes_conf.read_text()
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
