@@ -106,7 +106,11 @@ def _subjects(context: Context, names: Sequence[str]) -> list[Subject]:
     found = []
     for name in names:
         context.subject = name
-        found.append(SUBJECTS[name](context))
+        try:
+            found.append(SUBJECTS[name](context))
+        except Error as exc:
+            # The other subjects are measured all the same.
+            found.append(Subject(name=name, comparisons=(), remarks=(f"NOT MEASURED: {exc.message}",)))
     return found
 
 

@@ -11,6 +11,9 @@ from bootsvc.cli.command import Invocation, Verb
 from bootsvc.names import UnknownName
 from images.errors import Error
 
+RSH = "/usr/bin/ssh -o ConnectTimeout=10"
+"""A node that is off must not hold the others up for minutes."""
+
 
 @click.pass_obj
 def _ssh(invocation: Invocation, /, nodes: str, command: Sequence[str], dry: bool, fanout: int, sleep: float, rsh: str) -> int:
@@ -87,6 +90,6 @@ ssh = Verb(
             default=0.0,
             help="Seconds between two starts.",
         ),
-        click.Option(["--rsh"], default="/usr/bin/ssh", show_default=True, help="The program that goes to the node."),
+        click.Option(["--rsh"], default=RSH, show_default=True, help="The program that goes to the node."),
     ],
 )
