@@ -262,8 +262,9 @@ def replace_file(target: Path, data: bytes, *, like: Path) -> None:
         with os.fdopen(descriptor, "wb") as file:
             try:
                 stat = like.stat()
-                os.fchown(descriptor, stat.st_uid, stat.st_gid)
+                # In this order: the server may give files away, but not change those of others.
                 os.fchmod(descriptor, stat.st_mode & 0o7777)
+                os.fchown(descriptor, stat.st_uid, stat.st_gid)
             except FileNotFoundError:
                 os.fchmod(descriptor, 0o644)
             file.write(data)

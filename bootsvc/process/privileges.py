@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NEEDED: Mapping[str, tuple[int, str]] = {
-    "CAP_CHOWN": (0, "a nodes.conf that is written anew keeps its group"),
+    "CAP_CHOWN": (0, "a nodes.conf that is written anew keeps its owner and group"),
     "CAP_DAC_READ_SEARCH": (2, "files of overlays may belong to others, and be theirs alone"),
     "CAP_NET_BIND_SERVICE": (10, "ports 53, 67 and 69, also when an interface comes back"),
     "CAP_NET_RAW": (13, "replies to machines without an address, ARP, router advertisements, and one interface only"),

@@ -119,6 +119,8 @@ def test_a_second_copy_is_told_which_process_is_the_first(server: Server) -> Non
 def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_network: Any) -> None:
     server.nodes_conf.write_text(NODES + "  n2:\n    discoverable: true\n    image name: none\n")
     server.wait_log("2 nodes loaded")
+    os.chown(server.nodes_conf, 1000, 1001)
+    server.nodes_conf.chmod(0o640)
     machine = "52:54:00:00:00:02"
     boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", machine)
     offered = boot_network.udhcpc("-x", "0x4d:69505845")
@@ -133,6 +135,8 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     boot_network.on(boot_network.client, "ping", "-c", "1", "10.77.0.1", check=False)
     assert "this machine is now node n2" in server.get("/discover/52-54-00-00-00-02")
     assert "52:54:00:00:00:02" in server.nodes_conf.read_text()
+    kept = server.nodes_conf.stat()
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o777) == (1000, 1001, 0o640)
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
 
 
