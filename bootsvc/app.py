@@ -81,7 +81,14 @@ class Application:
         self._serving_dns = False
         self._dns = DnsService(self.config, self.registry, host_name, holder=self._dns_holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
-        self._boot_files = BootFiles(artifacts, self.registry, urls, catalog.find_rootfs, subnets=self._subnets)
+        self._boot_files = BootFiles(
+            artifacts,
+            self.registry,
+            urls,
+            catalog.find_rootfs,
+            directories=self._loader_directories,
+            subnets=self._subnets,
+        )
         self._neighbours = Neighbours()
         self._tftp = self._make_tftp(link.address)
         self._tftp_subnets = TftpSubnets(self.config, link.address, self._make_tftp)
@@ -90,6 +97,9 @@ class Application:
         discovery = Discovery(self._store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]
         self._http = HttpService(config.http.port, routes, settings=config.http)
+
+    def _loader_directories(self) -> tuple[Path, ...]:
+        return (self._config.paths.ipxesource,)
 
     def config(self) -> Config:
         """The settings of now; while DNS is served, this machine is the name server that nodes are told by default."""
@@ -115,7 +125,7 @@ class Application:
     def _make_tftp(self, address: IPv4Address) -> TftpService:
         return TftpService(
             address,
-            lambda: (self._config.paths.ipxesource,),
+            self._loader_directories,
             made=MadeFiles(self._boot_files, self._identify, address),
             identify=self._identify,
             on_event=self._on_event,

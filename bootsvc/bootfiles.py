@@ -4,7 +4,7 @@ import hmac
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootsvc.artifacts import Artifact, Artifacts
-from bootsvc.loaders import find_initramfs, find_loader
+from bootsvc.loaders import find_initramfs, find_loader, served_loader
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from bootsvc.server_urls import ServerUrls
@@ -104,7 +104,7 @@ class _Kept:
 
 
 class BootFiles:
-    """`registry` gives the nodes as they are now; `rootfs` the tree of an image, if there is one."""
+    """`registry` gives the nodes as they are now, `rootfs` an image's tree if there is one, `directories` where iPXE lies."""
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class BootFiles:
         server_urls: Urls,
         rootfs: Callable[[str], Path | None] = lambda image: None,
         *,
+        directories: Callable[[], Iterable[Path]] = lambda: (),
         subnets: Callable[[], Sequence[IPv4Network]] = lambda: (),
     ) -> None:
         """`subnets` are those besides the boot network; see `ServerUrls`."""
@@ -120,6 +121,7 @@ class BootFiles:
         self._artifacts = artifacts
         self._urls = ServerUrls(server_urls, subnets)
         self._rootfs = rootfs
+        self._directories = directories
         self._held: OrderedDict[tuple[str, tuple[tuple[Path, int], ...]], bytes] = OrderedDict()
         self._held_total = 0
         self._scripts: dict[tuple[str, Stage, Device, IPv4Address | None], _Kept] = {}
@@ -260,9 +262,11 @@ class BootFiles:
         return Found(artifact=artifact, stage=Stage.KERNEL.value, name=digest[:19], cache_control=urls.IMMUTABLE)
 
     def loader(self, name: str, node: Node | None) -> Found | None:
-        """shim or GRUB for this node, or for a machine that no node has; None when it is none of them or not there."""
+        """shim, GRUB or iPXE for this node, or for a machine that no node has; None when it is none of them or not there."""
         rootfs = self._rootfs(node.image_name) if node is not None and node.image_name else None
         artifact = find_loader(name, [HEAD_ROOT] if rootfs is None else [rootfs, HEAD_ROOT])
+        if artifact is None:
+            artifact = served_loader(name, self._directories())
         return None if artifact is None else Found(artifact=artifact, node=node, stage="efiboot", name=name)
 
     def held(self, artifact: Artifact) -> bytes | None:

@@ -1,16 +1,18 @@
-"""Signed boot loaders, shim and GRUB: out of the node's own image, else this machine's packages.
+"""Boot loaders. The signed ones, shim and GRUB, come out of the node's own image, else this machine's packages.
 
 A kernel of the image passes only a shim and a GRUB that trust its vendor, so the image's own come first.
 """
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bootsvc.artifacts import Artifact
+from bootsvc.tftp.files import find_file
+from images.errors import Error
 from images.rootfs import Rootfs, UnsafePath
 
 SHIM_DIRS = ("usr/lib/shim", "usr/share/efi/*", "usr/lib64/efi", "boot/efi/EFI/*")
@@ -58,6 +60,14 @@ def find_loader(name: str, roots: Sequence[Path]) -> Artifact | None:
     return None
 
 
+def served_loader(name: str, directories: Iterable[Path]) -> Artifact | None:
+    """iPXE, and whatever else TFTP serves out of these directories, for firmware that fetches it over HTTP."""
+    try:
+        return _artifact(find_file(directories, name))
+    except Error:
+        return None
+
+
 def find_initramfs(version: str, root: Path) -> Artifact | None:
     """The initramfs of a kernel version in an image's tree (Warewulf's two-stage boot)."""
     kind = Kind(dirs=("boot",), names=[f"{stem}-{version}*" for stem in ("initramfs", "initrd", "initrd.img")])
@@ -101,7 +111,10 @@ def _expand(rootfs: Rootfs, folder: bytes, part: str) -> Iterator[bytes]:
 
 
 def _regular(root: Path, path: bytes) -> Artifact | None:
-    full = root / os.fsdecode(path)
+    return _artifact(root / os.fsdecode(path))
+
+
+def _artifact(full: Path) -> Artifact | None:
     try:
         info = full.lstat()
     except OSError:

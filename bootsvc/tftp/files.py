@@ -137,6 +137,18 @@ Source = OpenFile | Memory | Parts
 
 def open_file(roots: Iterable[Path], name: str, frames: FrameCache | None = None) -> OpenFile:
     """Open the first match; a leading slash means the root itself. Raises NoSuchFile or Forbidden."""
+    try:
+        fd = os.open(find_file(roots, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise NoSuchFile(name) from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Forbidden(name)
+    return OpenFile(fd, frames)
+
+
+def find_file(roots: Iterable[Path], name: str) -> Path:
+    """The first match, whatever it is, with no link left in its path. Raises NoSuchFile or Forbidden."""
     # Windows-minded ROMs send backslashes.
     relative = PurePosixPath(name.replace("\\", "/").lstrip("/"))
     if not relative.parts or ".." in relative.parts or "\0" in name:
@@ -151,12 +163,5 @@ def open_file(roots: Iterable[Path], name: str, frames: FrameCache | None = None
         linked = resolved.parent in LINKED_DIRS and resolved.name == relative.name and folder.is_relative_to(top)
         if not resolved.is_relative_to(top) and not linked:
             raise Forbidden(name)
-        try:
-            fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as exc:
-            raise NoSuchFile(name) from exc
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise Forbidden(name)
-        return OpenFile(fd, frames)
+        return resolved
     raise NoSuchFile(name)

@@ -102,7 +102,10 @@ async def head(tmp_path: Path) -> AsyncIterator[Head]:
         name="head", address=urls.address, network=IPv4Network("127.0.0.0/8"), domain="", urls=urls, authorized_keys=()
     )
     made.artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
-    files = BootFiles(made.artifacts, lambda: made.registry, urls, made.catalog.find_rootfs)
+    ipxe = tmp_path / "ipxe"
+    ipxe.mkdir()
+    (ipxe / "snponly.efi").write_bytes(b"iPXE")
+    files = BootFiles(made.artifacts, lambda: made.registry, urls, made.catalog.find_rootfs, directories=lambda: (ipxe,))
     stages = Stages(files, lambda address: made.identified, made.events.append)
     made.routes = stages.routes()
     service = HttpService(0, made.routes, host="127.0.0.1")
@@ -412,6 +415,12 @@ async def test_the_peers_address_names_the_node(head: Head) -> None:
     head.identified = "52:54:00:00:00:99"
     assert await head.get("/kernel", wwid=HWADDR) == (200, b"a kernel"), "the URL says more than the address"
     assert (await head.get("/kernel"))[0] == 400
+
+
+async def test_http_boot_gets_what_tftp_serves(head: Head) -> None:
+    assert await head.get("/efiboot/snponly.efi") == (200, b"iPXE")
+    for name in ("undionly.kpxe", "..%2Fipxe%2Fsnponly.efi", "%2Fetc%2Fpasswd", ".", ".."):
+        assert (await head.get(f"/efiboot/{name}"))[0] == 404, name
 
 
 async def test_efiboot(head: Head) -> None:
