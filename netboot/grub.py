@@ -8,7 +8,7 @@ from enum import Enum
 from netboot.cmdline import cmdline
 from netboot.ipxe import RETRY_SECONDS, Boot
 from netboot.node import Node
-from netboot.urls import Stage, Urls
+from netboot.urls import Event, Stage, Urls
 
 
 class Device(Enum):
@@ -45,6 +45,8 @@ def script(node: Node, boot: Boot, urls: Urls, device: Device, *, hwaddr: str, s
         "    boot",
         "  fi",
         "fi",
+        # A kernel that Secure Boot refuses gets here, too.
+        f'if cat "{prefix}{urls.path_report(hwaddr, Event.FAILED)}"; then true; fi',
         *_say_and_reboot(f"{node.id} could not be booted from {urls.address}"),
     ]
     return "\n".join(lines) + "\n"

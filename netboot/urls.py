@@ -148,7 +148,10 @@ class Urls:
         return f"/{Stage.RUNTIME.value}"
 
     def report(self, hwaddr: str, event: Event) -> str:
-        return f"{self.base}/report/{wwid(hwaddr)}?event={event.value}"
+        return self.base + self.path_report(hwaddr, event)
+
+    def path_report(self, hwaddr: str, event: Event) -> str:
+        return f"/report/{wwid(hwaddr)}?event={event.value}"
 
 
 T = TypeVar("T")

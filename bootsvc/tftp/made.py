@@ -18,7 +18,7 @@ from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot import urls
 from netboot.grub import Device
-from netboot.urls import Stage
+from netboot.urls import Event, Stage
 
 AUTOEXEC = "autoexec.ipxe"
 GRUB_CFG = "grub.cfg"
@@ -70,6 +70,7 @@ class MadeFiles:
                 urls.ROUTE_GENERATION_IMAGE: self._content(files.generation_image),
                 urls.ROUTE_GENERATION_END: self._content(files.generation_end),
                 urls.ROUTE_BLOB: self._content(files.blob),
+                urls.ROUTE_REPORT: self._report,
             }
         )
 
@@ -127,6 +128,17 @@ class MadeFiles:
             raise Refused(Reason.BAD_REQUEST, exc.message) from exc
         assert stage is not None
         return await self._files.stage(stage, Asked(hwaddr=hwaddr, query=query, device=Device.TFTP, local=self._local)), hwaddr
+
+    async def _report(self, parameters: dict[str, str], query: dict[str, str], peer: IPv4Address) -> tuple[Found, str | None]:
+        """GRUB's word that it could not boot the node, from the node's own address only."""
+        try:
+            hwaddr = hardware.parse(parameters["wwid"])
+        except Error as exc:
+            raise Refused(Reason.BAD_REQUEST, exc.message) from exc
+        node = self._files.registry().by_hwaddr(hwaddr)
+        if node is None or query.get("event") != Event.FAILED.value or self._identify(peer) != hwaddr:
+            raise Refused(Reason.BAD_REQUEST, f"{peer} cannot say that of {hwaddr}")
+        return Found(script=b"ok\n", node=node, stage=Event.FAILED.value, name="grub.cfg"), hwaddr
 
     def _content(self, find: Callable[[str], Found]) -> Handler:
         async def handler(parameters: dict[str, str], _: dict[str, str], peer: IPv4Address) -> tuple[Found, str | None]:

@@ -39,6 +39,11 @@ def test_a_boot_by_tftp() -> None:
     ]
 
 
+def test_what_fails_is_reported() -> None:
+    after = made(node()).partition("\nfi\n")[2]
+    assert after.startswith('if cat "(tftp,10.0.0.1)/report/52-54-00-00-00-01?event=failed"; then true; fi\n')
+
+
 def test_by_http_with_an_asset_key_and_tls() -> None:
     script = made(node(**{"asset key": "k"}), Urls(address=IPv4Address("10.0.0.1"), port=80, tls=True), Device.HTTP)
     assert '"(http,10.0.0.1:80)/blobs/' in script

@@ -107,7 +107,8 @@ async def test_grub_boots_by_what_its_script_names(head: Head) -> None:
     names = [word.partition(")/")[2] for word in script.decode().split('"') if word.startswith("(tftp,127.0.0.1)/")]
     got = [await head.get(name) for name in names]
     assert [name for name, content in zip(names, got, strict=True) if content is None] == []
-    kernel, image, system, runtime, end = [content or b"" for content in got]
+    kernel, image, system, runtime, end, report = [content or b"" for content in got]
+    assert report == b"ok\n"
     assert kernel == b"a kernel"
     assert len(image) == head.image_size
     assert system[:2] == runtime[:2] == b"\x1f\x8b"
@@ -125,6 +126,17 @@ async def test_scripts_for_the_asking_node(head: Head) -> None:
     head.identified = None
     assert await head.get("autoexec.ipxe") is None
     assert b"n1 boots" in (await head.get(f"grub.cfg-01-{WWID.upper()}") or b""), "its name says who asks"
+
+
+async def test_grub_reports_that_it_could_not_boot(head: Head) -> None:
+    assert await head.get(f"/report/{WWID}?event=failed") == b"ok\n"
+    assert head.events[-1] == (HWADDR, "n1", "failed", "grub.cfg")
+    told = len(head.events)
+    for name in (f"/report/{WWID}?event=up", "/report/52-54-00-00-00-99?event=failed", "/report/x?event=failed"):
+        assert await head.get(name) is None
+    head.identified = "52:54:00:00:00:99"
+    assert await head.get(f"/report/{WWID}?event=failed") is None
+    assert len(head.events) == told
 
 
 async def test_loaders_come_from_the_nodes_image(head: Head) -> None:
