@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from scenario import FOLDER, Scenario, load_scenario
@@ -37,12 +38,16 @@ def _list() -> int:
 def _run_all(names: Sequence[str]) -> int:
     scenarios = [load_scenario(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.toml"))]
     failed = []
+    took = []
     for scenario in scenarios:
+        begin = time.monotonic()
         status = _run(scenario)
+        took.append(f"{time.monotonic() - begin:7.1f} s  {scenario.name}")
         if status >= 128:
             return status
         if status != 0:
             failed.append(scenario.name)
+    print("", *took, sep="\n")
     print(f"{len(scenarios) - len(failed)} passed, {len(failed)} failed {' '.join(failed)}".rstrip())
     return 1 if failed else 0
 
