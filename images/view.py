@@ -1,7 +1,9 @@
 """An image's tree as its index shows it: find entries and resolve links without touching the disk."""
 
 import posixpath
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from images.index import Entry
 
@@ -49,6 +51,18 @@ class ImageView:
         """The regular file that `path` means, links followed."""
         entry = self._entries.get(self.resolve(path))
         return entry if entry is not None and entry.is_regular else None
+
+    def below(self, folder: bytes) -> Iterator[Entry]:
+        """Everything below exactly this folder, in path order."""
+        prefix = folder + b"/"
+        first = bisect_left(self._paths, prefix)
+        # The folder's name and the character after the slash: the first path that is not below.
+        last = bisect_left(self._paths, folder + b"0", first)
+        return map(self._entries.__getitem__, self._paths[first:last])
+
+    @cached_property
+    def _paths(self) -> list[bytes]:
+        return sorted(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())

@@ -14,13 +14,10 @@ _KEY_PLACES = (b"etc/", b"root/", b"home/", b"opt/", b"srv/", b"var/lib/")
 _PRIVATE = b"PRIVATE KEY-----"
 KEY_SIZE = 1 << 16
 """Bytes; nothing larger is a key."""
-_SECRETS = (
-    re.compile(rb"etc/munge/munge\.key"),
-    re.compile(rb"etc/krb5\.keytab"),
-    re.compile(rb"etc/NetworkManager/system-connections/.+"),
-    re.compile(rb"etc/wireguard/.+\.conf"),
-    re.compile(rb"(root|home/[^/]+)/(\.netrc|\.git-credentials|\.aws/credentials|\.kube/config|\.docker/config\.json)"),
-    re.compile(rb"(root|home/[^/]+)/\.config/containers/auth\.json"),
+_SECRETS = re.compile(
+    rb"etc/munge/munge\.key|etc/krb5\.keytab|etc/NetworkManager/system-connections/.+|etc/wireguard/.+\.conf"
+    rb"|(root|home/[^/]+)/(\.netrc|\.git-credentials|\.aws/credentials|\.kube/config|\.docker/config\.json"
+    rb"|\.config/containers/auth\.json)"
 )
 READABLE = "which any machine on the boot network can read"
 
@@ -62,11 +59,7 @@ def _is_private_key(subject: Subject, entry: Entry) -> bool:
 
 
 def secrets(subject: Subject) -> Iterator[Finding]:
-    found = [
-        shown(entry.path)
-        for entry in subject.view
-        if entry.is_regular and entry.size and any(pattern.fullmatch(entry.path) for pattern in _SECRETS)
-    ]
+    found = [shown(entry.path) for entry in subject.view if _SECRETS.fullmatch(entry.path) and entry.is_regular and entry.size]
     if found:
         yield warning(
             f"it holds secrets, {READABLE}: {listed(found)}",

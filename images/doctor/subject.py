@@ -81,8 +81,7 @@ class Subject:
 
     def below(self, folder: bytes) -> Iterator[Entry]:
         """Everything below a folder, links in its path followed; nothing when it is missing."""
-        prefix = self.view.resolve(folder) + b"/"
-        return (entry for entry in self.view if entry.path.startswith(prefix))
+        return self.view.below(self.view.resolve(folder))
 
     def distribution(self) -> Distribution:
         release = self.text(b"etc/os-release") or self.text(b"usr/lib/os-release") or ""

@@ -49,3 +49,9 @@ def test_a_loop_ends() -> None:
 def test_what_is_missing_stays_as_it_is() -> None:
     assert VIEW.resolve(b"lib/a/../b") == b"usr/lib/b"
     assert VIEW.find(b"nothing") is None
+
+
+def test_below_is_what_begins_with_the_folder_and_a_slash() -> None:
+    view = ImageView(entry(path, stat.S_IFREG) for path in (".", "a", "a-b", "a/b", "a/b/c", "a/~", "a0", "b"))
+    assert [found.path for found in view.below(b"a")] == [b"a/b", b"a/b/c", b"a/~"]
+    assert list(view.below(b"a/b/c")) == []
