@@ -1,24 +1,19 @@
 """Layer tars become operations, and operations a tree (OCI image spec, "Image Layer Filesystem Changeset")."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
-from images.decompress import LayerStream, MalformedCompression
+import msgspec
+
 from images.errors import Error
-from images.pax import MalformedTar
 from images.rootfs import MAX_PATH, UnsafePath, show
 from images.tar import Entry, Kind, Reader
-from images.window import open_window
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."
 """AUFS's own bookkeeping, which some old images still carry; no content."""
-
-Data = Iterator[tuple[int, bytes]]
-"""(offset, bytes) of a file's contents, ascending; holes are left out."""
 
 
 class MalformedLayer(Error):
@@ -41,73 +36,43 @@ class Layer:
     offset: int = 0
     size: int | None = None
 
-    def open(self) -> BinaryIO:
-        return self.path.open("rb") if self.size is None else open_window(self.path, self.offset, self.size)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
-    """Place an entry; its data can be read until the next operation is asked for."""
+class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
+    """Place an entry; of a file, its contents come with it: `Reader.data` has them until the next operation is asked for."""
 
     path: bytes
     entry: Entry
-    data: Callable[[], Data]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Move(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
+    """Place a file that is written already: `staged` in the folder of contents, with all attributes but those `skipped`."""
+
+    path: bytes
+    staged: bytes
+    mtime_ns: int
+    skipped: tuple[bytes, ...] = ()
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
     """Make a hard link."""
 
     path: bytes
     target: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whiteout:
+class Whiteout(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
     """Hide what lower layers have at `path`."""
 
     path: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opaque:
+class Opaque(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
     """Hide what lower layers have in the directory `path`."""
 
     path: bytes
 
 
-Operation = Put | Link | Whiteout | Opaque
-
-
-class Tree(Protocol):
-    def apply(self, plan: Iterator[Operation], *, first: bool) -> None: ...
-
-
-def unpack_layer(
-    layer: Layer,
-    tree: Tree,
-    *,
-    first: bool,
-    stopped: Callable[[], bool],
-    advanced: Callable[[int], None] | None = None,
-) -> None:
-    """Apply one layer and check its diffID; `first`: there is none below it. Blocks; `stopped` ends it with Interrupted.
-
-    `advanced` is told the bytes of the blob read so far. Raises MalformedLayer, UnsafePath, UnpackFailed.
-    """
-    algorithm = layer.diff_id.partition(":")[0]
-    try:
-        with LayerStream(layer.open, algorithm=algorithm, stopped=stopped, advanced=advanced) as stream:
-            chunks = iter(stream)
-            tree.apply(plan_layer(Reader(chunks)), first=first)
-            # The diffID covers what stands after the archive's end, too.
-            for _ in chunks:
-                pass
-            digest = stream.digest()
-    except (MalformedTar, MalformedCompression) as exc:
-        raise MalformedLayer(layer.digest, exc.message) from exc
-    if digest != layer.diff_id:
-        raise MalformedLayer(layer.digest, f"its contents have the digest {digest}, the image says {layer.diff_id}")
+Operation = Put | Move | Link | Whiteout | Opaque
 
 
 def plan_layer(reader: Reader, *, whiteouts: bool = True) -> Iterator[Operation]:
@@ -128,7 +93,7 @@ def plan_layer(reader: Reader, *, whiteouts: bool = True) -> Iterator[Operation]
         if entry.kind is Kind.HARDLINK:
             yield Link(path=path, target=b"/".join(_split(entry.linkname, of=entry.name)))
         else:
-            yield Put(path=path, entry=entry, data=reader.data)
+            yield Put(path=path, entry=entry)
 
 
 def _split(name: bytes, *, of: bytes | None = None) -> list[bytes]:

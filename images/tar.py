@@ -45,7 +45,7 @@ _KINDS = {
 }
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True):
     """One member; `name` and `linkname` are the archive's bytes, neither normalised nor safe.
 
     A Struct, because making a frozen dataclass would be a third of the whole reader's time.
@@ -78,6 +78,9 @@ _NO_LONG_NAMES = _LongNames()
 _NO_RECORDS: Records = {}
 
 
+Piece = bytes | memoryview
+
+
 class _Blocks:
     """Exact reads over chunks of any size."""
 
@@ -105,12 +108,12 @@ class _Blocks:
             return data
         return b"".join(self.pieces(size))
 
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """Up to `size` bytes as they come."""
+    def pieces(self, size: int) -> Iterator[Piece]:
+        """Up to `size` bytes as they come, not copied."""
         while size:
             if self._at == len(self._chunk) and not self._next():
                 return
-            data = self._chunk[self._at : self._at + size] if self._at or size < len(self._chunk) else self._chunk
+            data = memoryview(self._chunk)[self._at : self._at + size]
             self._at += len(data)
             size -= len(data)
             yield data
@@ -153,7 +156,7 @@ class Reader:
             self._entry = entry
             yield entry
 
-    def data(self) -> Iterator[tuple[int, bytes]]:
+    def data(self) -> Iterator[tuple[int, Piece]]:
         """(offset, bytes) of the current entry's contents, ascending; holes are left out."""
         if self._entry is None:
             return

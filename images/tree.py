@@ -2,11 +2,11 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 
 from images.attributes import clear_xattrs, hint_for, set_attributes, set_open_attributes
 from images.errors import Error
-from images.layers import Data, Link, Opaque, Operation, Put, Whiteout
+from images.layers import Link, Move, Opaque, Operation, Put, Whiteout
 from images.rootfs import (
     Directory,
     Rootfs,
@@ -16,7 +16,6 @@ from images.rootfs import (
 )
 from images.tar import Entry, Kind
 
-_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODE_TYPES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 
 Entries = list[tuple[bytes, os.stat_result]]
@@ -31,34 +30,43 @@ class UnpackFailed(Error):
 
 
 class Tree:
-    """A staging tree that layers are applied to, lowest first; `finish` comes after the last."""
+    """A staging tree that layers are applied to, lowest first; `finish` comes after the last.
 
-    def __init__(self, root: Rootfs) -> None:
+    `contents` is the open folder of files that are ready to be moved, on the tree's file system.
+    """
+
+    def __init__(self, root: Rootfs, contents: int) -> None:
         self._root = root
+        self._contents = contents
         self._times = {b"": os.fstat(root.root.fd).st_mtime_ns}
         """Directories' times: set at the end, because every entry made in a directory changes them."""
+        self._begun = False
         self._upper: set[bytes] | None = None
         """What the current layer placed, with all parents; None in the first layer, which hides nothing."""
         self.skipped: dict[str, str] = {}
         """Names of xattrs that could not be stored, each with the first path."""
 
-    def apply(self, plan: Iterator[Operation], *, first: bool) -> None:
-        """Perform the operations of one layer. Raises UnsafePath and UnpackFailed."""
-        self._upper = None if first else set()
+    def begin_layer(self) -> None:
+        """What comes next is of the next layer."""
+        self._upper = set() if self._begun else None
+        self._begun = True
+
+    def apply(self, plan: Iterable[Operation]) -> None:
+        """Perform operations of the current layer. Raises UnsafePath and UnpackFailed."""
         for operation in plan:
             self._root.settle()
             try:
                 match operation:
+                    case Move():
+                        self._move(operation)
                     case Put():
                         self._put(operation)
                     case Link():
                         self._link(operation)
-                    case Whiteout() if not first:
+                    case Whiteout():
                         self._whiteout(operation.path)
-                    case Opaque() if not first:
+                    case Opaque():
                         self._opaque(operation.path)
-                    case _:
-                        pass
             except UnsafePath as exc:
                 raise UnsafePath(operation.path, exc.reason) from exc
             except OSError as exc:
@@ -89,37 +97,26 @@ class Tree:
         if not put.path and entry.kind is not Kind.DIRECTORY:
             raise UnsafePath(entry.name, f"makes the root a {entry.kind.value}")
         directory, name = self._parent(put.path, entry.mtime_ns)
-        match entry.kind:
-            case Kind.FILE:
-                skipped = self._put_file(directory, name, entry, put.data)
-            case Kind.DIRECTORY:
-                skipped = self._put_directory(directory, name, entry)
-            case _:
-                skipped = self._put_special(directory, name, entry)
-        for xattr in skipped:
-            self.skipped.setdefault(show(xattr), show(put.path))
+        place = self._put_directory if entry.kind is Kind.DIRECTORY else self._put_special
+        self._note_skipped(put.path, place(directory, name, entry))
+
+    def _move(self, move: Move) -> None:
+        if not move.path:
+            raise UnsafePath(move.path, f"makes the root a {Kind.FILE.value}")
+        directory, name = self._parent(move.path, move.mtime_ns)
+        # rename(2) would replace what is there, but a directory, and a link that paths were resolved through.
+        self._make_way(directory, name)
+        os.rename(move.staged, name, src_dir_fd=self._contents, dst_dir_fd=directory.fd)
+        self._note_skipped(move.path, move.skipped)
+
+    def _note_skipped(self, path: bytes, xattrs: Iterable[bytes]) -> None:
+        for xattr in xattrs:
+            self.skipped.setdefault(show(xattr), show(path))
 
     def _make_way(self, directory: Directory, name: bytes) -> None:
         status = find_status(directory, name)
         if status is not None:
             self._root.remove(directory, name, status)
-
-    def _put_file(self, directory: Directory, name: bytes, entry: Entry, data: Callable[[], Data]) -> list[bytes]:
-        try:
-            fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=directory.fd)
-        except FileExistsError:
-            self._make_way(directory, name)
-            fd = os.open(name, _FILE_FLAGS, 0o600, dir_fd=directory.fd)
-        try:
-            if entry.sparse is not None:
-                os.ftruncate(fd, entry.size)
-            for offset, piece in data() if entry.size else ():
-                _write(fd, piece, offset)
-            return set_open_attributes(
-                fd, uid=entry.uid, gid=entry.gid, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs
-            )
-        finally:
-            os.close(fd)
 
     def _put_directory(self, directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
         status = find_status(directory, name)
@@ -177,6 +174,8 @@ class Tree:
             raise UnsafePath(link.path, reason) from None
 
     def _whiteout(self, path: bytes) -> None:
+        if self._upper is None:
+            return
         head, _, name = path.rpartition(b"/")
         directory = self._root.find_directory(head)
         status = None if directory is None else find_status(directory, name)
@@ -184,7 +183,7 @@ class Tree:
             self._hide_all(directory, [(name, status)])
 
     def _opaque(self, path: bytes) -> None:
-        directory = self._root.find_directory(path)
+        directory = None if self._upper is None else self._root.find_directory(path)
         if directory is not None:
             self._hide_all(directory, _entries(directory))
 
@@ -206,10 +205,3 @@ class Tree:
 def _entries(directory: Directory) -> Entries:
     names = [os.fsencode(name) for name in os.listdir(directory.fd)]
     return [(name, os.lstat(name, dir_fd=directory.fd)) for name in names]
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written

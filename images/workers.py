@@ -83,14 +83,22 @@ def _fork(job: Job, crew: Sequence[_Worker]) -> _Worker:
 
 
 def _serve(job: Job, link: socket.socket, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if not follow(parent):
         return
     while number := link.recv(_SIZE.size, socket.MSG_WAITALL):
         result = job(_SIZE.unpack(number)[0])
         link.sendall(_SIZE.pack(len(result)) + result)
+
+
+def follow(parent: int) -> bool:
+    """In a forked process: the terminal's interrupt is the parent's affair, and SIGTERM comes when the parent ends.
+
+    False when the parent has ended already. It is the thread that forked whose end counts (prctl(2), PR_SET_PDEATHSIG).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -25,7 +25,7 @@ from images.manifest import (
 from images.progress import ArchiveUnpacking, Progress
 from images.reference import InvalidReference, Reference
 from images.source.contract import Provenance, SourceOptions
-from images.source.unpacking import MalformedArchive, in_order, unpack_layers
+from images.source.unpacking import MalformedArchive, unpack_layers
 from images.window import Window
 
 INDEX_FILE = "index.json"
@@ -65,7 +65,7 @@ class FiledImage:
 
     async def unpack(self, path: Path, reference: str, rootfs: Path, progress: Progress) -> Provenance:
         progress(ArchiveUnpacking(path=path))
-        await unpack_layers(in_order(self.layers), rootfs, progress)
+        await unpack_layers(self.layers, rootfs, progress)
         return Provenance(reference=reference, digest=self.digest, architecture=self.architecture or None)
 
 

@@ -1,7 +1,6 @@
 """`docker://…`: an image from a registry; several blobs at once, unpacked in order while later ones still come."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from images.reference import Digest, Reference, parse_digest
 from images.source.contract import Provenance, SourceOptions
 from images.source.distribution import Repository
 from images.source.transport import Patience, Transport
-from images.source.unpacking import unpack_layers
+from images.source.unpacking import Unpacking
 
 _AT_ONCE = 4
 """Blobs downloaded at the same time; registries throttle clients that take more."""
@@ -88,13 +87,13 @@ class RegistrySource:
         async with self._repository(progress) as repository:
             image = await self._resolve(repository, store)
             held = _HeldProgress(progress)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    arrived = {layer.digest: asyncio.Event() for layer in image.manifest.layers}
-                    group.create_task(self._copy(repository, store, image, arrived, held))
-                    group.create_task(self._unpack(image.layers(store), store, rootfs, arrived, held.report))
-            except BaseExceptionGroup as exc:
-                raise _first(exc) from None
+            with Unpacking(image.layers(store), rootfs) as unpacking:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._copy(repository, store, image, unpacking, held))
+                        group.create_task(_apply(unpacking, store, held.report))
+                except BaseExceptionGroup as exc:
+                    raise _first(exc) from None
         return Provenance(
             reference=f"docker://{self._reference}", digest=image.digest, architecture=image.config.architecture or None
         )
@@ -172,7 +171,7 @@ class RegistrySource:
         repository: Repository,
         store: BlobStore,
         image: _Image,
-        arrived: dict[Digest, asyncio.Event],
+        unpacking: Unpacking,
         held: "_HeldProgress",
     ) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
@@ -187,7 +186,7 @@ class RegistrySource:
                         lambda done: held.progress(BlobAdvanced(digest=layer.digest, size=layer.size, done=done)),
                     )
             held.progress(BlobCopied(digest=layer.digest, cached=cached))
-            arrived[layer.digest].set()
+            unpacking.begin(layer.digest)
 
         async with asyncio.TaskGroup() as group:
             for layer in {layer.digest: layer for layer in image.manifest.layers}.values():
@@ -196,30 +195,16 @@ class RegistrySource:
         held.progress(ManifestWritten(digest=image.digest))
         held.release()
 
-    async def _unpack(
-        self,
-        layers: list[Layer],
-        store: BlobStore,
-        rootfs: Path,
-        arrived: dict[Digest, asyncio.Event],
-        progress: Progress,
-    ) -> None:
-        current: Layer | None = None
 
-        async def as_they_arrive() -> AsyncIterator[Layer]:
-            nonlocal current
-            for layer in layers:
-                await arrived[Digest(layer.digest)].wait()
-                current = layer
-                yield layer
-
-        try:
-            await unpack_layers(as_they_arrive(), rootfs, progress)
-        except Error:
-            # A blob was right when it was written; a disk may have spoilt it since.
-            if current is not None and await asyncio.to_thread(store.drop_if_damaged, current.digest):
-                raise DamagedCache(current.digest) from None
-            raise
+async def _apply(unpacking: Unpacking, store: BlobStore, progress: Progress) -> None:
+    try:
+        await unpacking.apply(progress)
+    except Error:
+        # A blob was right when it was written; a disk may have spoilt it since.
+        current = unpacking.current
+        if current is not None and await asyncio.to_thread(store.drop_if_damaged, current.digest):
+            raise DamagedCache(current.digest) from None
+        raise
 
 
 class _HeldProgress:

@@ -1,18 +1,18 @@
 """What all sources of tar archives share: layers, or one archive of a whole tree, unpacked in a thread and reported."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
-from images.decompress import LayerStream, MalformedCompression
+from images.crew import Crew, Job, MalformedBlob, decode
 from images.errors import Error
-from images.interruptible import run_interruptible
-from images.layers import Layer, plan_layer, unpack_layer
-from images.pax import MalformedTar
+from images.interruptible import Stopped, run_interruptible
+from images.layers import Layer, MalformedLayer
 from images.progress import ArchiveAdvanced, ArchiveUnpacking, LayerAdvanced, LayerUnpacking, Progress, XattrSkipped
 from images.rootfs import Rootfs
-from images.tar import Reader
 from images.tree import Tree
 
 _REPORTS = 200
@@ -26,45 +26,93 @@ class MalformedArchive(Error):
         self.reason = reason
 
 
-async def unpack_layers(layers: AsyncIterator[Layer], rootfs: Path, progress: Progress) -> None:
-    """Apply the layers, lowest first, each when it comes. Raises what `unpack_layer` raises."""
-    with Rootfs(rootfs) as root:
-        tree = Tree(root)
-        first = True
-        async for layer in layers:
-            progress(LayerUnpacking(digest=layer.digest))
-            await _unpack_layer(layer, tree, progress, first=first)
-            first = False
-        await _finish(tree, progress)
+class Unpacking:
+    """The layers of an image, lowest first, on their way into a tree; use it with `with`, before anything runs in a thread.
+
+    They are read at once and in any order, but applied one after the other. `current` is the one whose turn it is.
+    """
+
+    def __init__(self, layers: Sequence[Layer], rootfs: Path) -> None:
+        self._layers = layers
+        self._rootfs = rootfs
+        self._crew = Crew(rootfs, len(layers))
+        self.current: Layer | None = None
+
+    def __enter__(self) -> "Unpacking":
+        self._crew.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self._crew.__exit__(kind, exc, trace)
+
+    def begin(self, digest: str) -> None:
+        """The blob of that digest has come."""
+        for number, layer in enumerate(self._layers):
+            if layer.digest == digest:
+                algorithm = layer.diff_id.partition(":")[0]
+                path = str(layer.path)
+                self._crew.give(Job(number=number, path=path, offset=layer.offset, size=layer.size, algorithm=algorithm))
+
+    async def apply(self, progress: Progress) -> None:
+        """Apply every layer, once it has come. Raises MalformedLayer, UnsafePath, UnpackFailed, WorkerDied, OSError."""
+        with Rootfs(self._rootfs) as root:
+            tree = Tree(root, self._crew.contents)
+            for number, layer in enumerate(self._layers):
+                self.current = layer
+                progress(LayerUnpacking(digest=layer.digest))
+                await self._apply(number, layer, tree, progress)
+            await _finish(tree, progress)
+
+    async def _apply(self, number: int, layer: Layer, tree: Tree, progress: Progress) -> None:
+        def report(done: int) -> None:
+            # By now it is there.
+            size = layer.path.stat().st_size if layer.size is None else layer.size
+            progress(LayerAdvanced(digest=layer.digest, size=size, done=done))
+
+        try:
+            digest = await _apply(self._crew, number, tree, report)
+        except MalformedBlob as exc:
+            raise MalformedLayer(layer.digest, exc.reason) from exc
+        if digest != layer.diff_id:
+            raise MalformedLayer(layer.digest, f"its contents have the digest {digest}, the image says {layer.diff_id}")
 
 
-async def _unpack_layer(layer: Layer, tree: Tree, progress: Progress, *, first: bool) -> None:
-    size = layer.path.stat().st_size if layer.size is None else layer.size
-    report = in_loop(lambda done: progress(LayerAdvanced(digest=layer.digest, size=size, done=done)), size)
-    await run_interruptible(lambda stopped: unpack_layer(layer, tree, first=first, stopped=stopped, advanced=report))
+async def unpack_layers(layers: Sequence[Layer], rootfs: Path, progress: Progress) -> None:
+    """Apply layers that are all there, lowest first. Raises what `Unpacking.apply` raises."""
+    with Unpacking(layers, rootfs) as unpacking:
+        for digest in dict.fromkeys(layer.digest for layer in layers):
+            unpacking.begin(digest)
+        await unpacking.apply(progress)
 
 
 async def unpack_tar(path: Path, rootfs: Path, progress: Progress) -> None:
     """Unpack the archive of a whole tree, compressed or not. Raises MalformedArchive, UnsafePath and UnpackFailed."""
     progress(ArchiveUnpacking(path=path))
-    size = path.stat().st_size
-    report = in_loop(lambda done: progress(ArchiveAdvanced(name=path.name, size=size, done=done)), size)
-    with Rootfs(rootfs) as root:
-        tree = Tree(root)
-
-        def work(stopped: Callable[[], bool]) -> None:
-            with LayerStream(lambda: open_archive(path), algorithm=None, stopped=stopped, advanced=report) as stream:
-                chunks = iter(stream)
-                tree.apply(plan_layer(Reader(chunks), whiteouts=False), first=True)
-                # What stands behind the end is read, too: a damaged file shows only at its end that it is damaged.
-                for _ in chunks:
-                    pass
-
+    with open_archive(path):
+        size = path.stat().st_size
+    with Crew(rootfs, 1) as crew, Rootfs(rootfs) as root:
+        tree = Tree(root, crew.contents)
+        crew.give(Job(number=0, path=str(path), algorithm=None, whiteouts=False))
         try:
-            await run_interruptible(work)
-        except (MalformedTar, MalformedCompression) as exc:
-            raise MalformedArchive(path, exc.message) from exc
+            await _apply(crew, 0, tree, lambda done: progress(ArchiveAdvanced(name=path.name, size=size, done=done)))
+        except MalformedBlob as exc:
+            raise MalformedArchive(path, exc.reason) from exc
         await _finish(tree, progress)
+
+
+async def _apply(crew: Crew, number: int, tree: Tree, report: Callable[[int], None]) -> str | None:
+    """Apply what a worker reads; the digest of all of it."""
+    tree.begin_layer()
+
+    async for data in crew.batches(number):
+        report(await run_interruptible(partial(_apply_batch, tree, data)))
+    return crew.digest(number)
+
+
+def _apply_batch(tree: Tree, data: bytes, _stopped: Stopped) -> int:
+    batch = decode(data)
+    tree.apply(batch.operations)
+    return batch.done
 
 
 async def _finish(tree: Tree, progress: Progress) -> None:
@@ -94,12 +142,6 @@ def in_loop(report: Callable[[int], None], size: int | None) -> Callable[[int], 
             loop.call_soon_threadsafe(report, done)
 
     return call
-
-
-async def in_order(layers: Iterable[Layer]) -> AsyncIterator[Layer]:
-    """Layers that are all there already."""
-    for layer in layers:
-        yield layer
 
 
 def chunks_at(file: BinaryIO, position: int, size: int = 1 << 16) -> Iterator[bytes]:

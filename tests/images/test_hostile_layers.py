@@ -3,6 +3,7 @@
 tests/images/test_layers.py has the simpler ones (`_hostile`), tests/images/test_tar.py broken headers.
 """
 
+import asyncio
 import gzip
 import io
 import os
@@ -19,17 +20,19 @@ from typing import Any
 import oci_image as oci
 import pytest
 import zstandard
+from layered import read_blob
 
 from images.catalog import Catalog
 from images.errors import Error
 from images.excludes import Excludes
 from images.importer import Mode, import_image
-from images.layers import Layer, MalformedLayer, unpack_layer
-from images.pax import MAX_EXTENSION
+from images.layers import Layer, MalformedLayer
+from images.pax import MAX_EXTENSION, MalformedTar
 from images.provenance import Provenance
-from images.rootfs import Rootfs, UnsafePath, remove_tree
+from images.rootfs import UnsafePath, remove_tree
 from images.scan import scan
-from images.tree import Tree, UnpackFailed
+from images.source.unpacking import unpack_layers
+from images.tree import UnpackFailed
 
 pytestmark = pytest.mark.root
 
@@ -412,15 +415,16 @@ class Stage:
     blobs: Path
 
     def unpack(self, layers: Sequence[Any], pack: Callable[[bytes], bytes] = gzip.compress) -> None:
-        with Rootfs(self.root) as rootfs:
-            tree = Tree(rootfs)
-            for number, layer in enumerate(layers):
-                data = layer if isinstance(layer, bytes) else oci.layer(layer)
-                blob = self.blobs / f"blob{number}"
-                blob.write_bytes(pack(data))
-                described = Layer(digest=oci.digest(blob.read_bytes()), diff_id=oci.digest(data), path=blob)
-                unpack_layer(described, tree, first=number == 0, stopped=lambda: False)
-            tree.finish()
+        asyncio.run(self.unpack_here(layers, pack))
+
+    async def unpack_here(self, layers: Sequence[Any], pack: Callable[[bytes], bytes] = gzip.compress) -> None:
+        described = []
+        for number, layer in enumerate(layers):
+            data = layer if isinstance(layer, bytes) else oci.layer(layer)
+            blob = self.blobs / f"blob{number}"
+            blob.write_bytes(pack(data))
+            described.append(Layer(digest=oci.digest(blob.read_bytes()), diff_id=oci.digest(data), path=blob))
+        await unpack_layers(described, self.root, lambda event: None)
 
 
 @pytest.fixture
@@ -524,15 +528,20 @@ def test_a_bomb_ends_with_the_disk_and_takes_no_memory(stage: Stage) -> None:
     blob = stage.blobs / "bomb"
     blob.write_bytes(packed)
     described = Layer(digest=oci.digest(packed), diff_id="sha256:" + "0" * 64, path=blob)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "bomb", stage.root], check=True)
+    mounted = stage.root.parent
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "bomb", mounted], check=True)
     tracemalloc.start()
     try:
-        with Rootfs(stage.root) as rootfs, pytest.raises(UnpackFailed) as caught:
-            unpack_layer(described, Tree(rootfs), first=True, stopped=lambda: False)
+        stage.root.mkdir()
+        with pytest.raises(UnpackFailed) as caught:
+            asyncio.run(unpack_layers([described], stage.root, lambda event: None))
+        assert os.listdir(mounted) == ["rootfs"]
+        with pytest.raises(UnpackFailed):
+            read_blob(blob, stage.root)
         assert tracemalloc.get_traced_memory()[1] < 24 << 20
     finally:
         tracemalloc.stop()
-        subprocess.run(["umount", stage.root], check=True)
+        subprocess.run(["umount", mounted], check=True)
     assert caught.value.message == "cannot write 'zeros' into the image: No space left on device"
     assert caught.value.hint == "free some space on the file system of the images"
 
@@ -545,8 +554,10 @@ def test_extension_headers_take_no_memory(stage: Stage) -> None:
     described = Layer(digest=oci.digest(packed[0]), diff_id="sha256:" + "0" * 64, path=stage.blobs / "blob")
     tracemalloc.start()
     try:
-        with Rootfs(stage.root) as rootfs, pytest.raises(MalformedLayer):
-            unpack_layer(described, Tree(rootfs), first=True, stopped=lambda: False)
+        with pytest.raises(MalformedLayer):
+            asyncio.run(unpack_layers([described], stage.root, lambda event: None))
+        with pytest.raises(MalformedTar):
+            read_blob(described.path, stage.root)
         assert tracemalloc.get_traced_memory()[1] < 24 << 20
     finally:
         tracemalloc.stop()
@@ -579,7 +590,7 @@ class HostileSource:
         return None
 
     async def unpack(self, rootfs: Path, progress: object) -> Provenance:
-        Stage(root=rootfs, outside=self.stage.outside, blobs=self.stage.blobs).unpack(self.layers)
+        await Stage(root=rootfs, outside=self.stage.outside, blobs=self.stage.blobs).unpack_here(self.layers)
         return Provenance(reference="test:hostile")
 
 

@@ -1,5 +1,6 @@
 """Layers applied in order: whiteouts, replacements, attributes; nothing lands outside. umoci is the oracle."""
 
+import asyncio
 import contextlib
 import gzip
 import os
@@ -15,20 +16,21 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layered import apply_tars
 
-from images.decompress import Interrupted
-from images.layers import Layer, Link, MalformedLayer, Opaque, Put, Whiteout, plan_layer, unpack_layer
-from images.rootfs import Rootfs, UnsafePath
+from images.layers import Layer, Link, MalformedLayer, Opaque, Put, Whiteout, plan_layer
+from images.rootfs import UnsafePath
+from images.source.unpacking import unpack_layers
 from images.tar import Reader
-from images.tree import Tree, UnpackFailed
+from images.tree import UnpackFailed
 
 pytestmark = pytest.mark.root
 
 Unpack = Callable[..., Path]
 
 
-def _never() -> bool:
-    return False
+def _unpack_layers(layers: list[Layer], root: Path) -> None:
+    asyncio.run(unpack_layers(layers, root, lambda event: None))
 
 
 @pytest.fixture
@@ -38,15 +40,13 @@ def unpack(tmp_path: Path, oci: ModuleType) -> Unpack:
     def run(*layers: Sequence[object] | bytes, pack: Callable[[bytes], bytes] = gzip.compress) -> Path:
         root = tmp_path / f"tree{len(list(tmp_path.iterdir()))}"
         root.mkdir()
-        with Rootfs(root) as rootfs:
-            tree = Tree(rootfs)
-            for number, layer in enumerate(layers):
-                data = layer if isinstance(layer, bytes) else oci.layer(layer)
-                blob = tmp_path / f"{root.name}-blob{number}"
-                blob.write_bytes(pack(data))
-                described = Layer(digest=oci.digest(blob.read_bytes()), diff_id=oci.digest(data), path=blob)
-                unpack_layer(described, tree, first=number == 0, stopped=_never)
-            tree.finish()
+        described = []
+        for number, layer in enumerate(layers):
+            data = layer if isinstance(layer, bytes) else oci.layer(layer)
+            blob = tmp_path / f"{root.name}-blob{number}"
+            blob.write_bytes(pack(data))
+            described.append(Layer(digest=oci.digest(blob.read_bytes()), diff_id=oci.digest(data), path=blob))
+        _unpack_layers(described, root)
         return root
 
     return run
@@ -350,29 +350,17 @@ def test_broken_layers(oci: ModuleType, tmp_path: Path) -> None:
         root = tmp_path / f"root{number}"
         root.mkdir()
         layer = Layer(digest=oci.digest(blob), diff_id=oci.digest(data), path=path)
-        with Rootfs(root) as rootfs, pytest.raises(MalformedLayer, match=reason) as caught:
-            unpack_layer(layer, Tree(rootfs), first=True, stopped=_never)
+        with pytest.raises(MalformedLayer, match=reason) as caught:
+            _unpack_layers([layer], root)
         assert layer.digest in caught.value.message
-
-
-def test_stops_when_told(oci: ModuleType, tmp_path: Path) -> None:
-    data = oci.layer([oci.Member(f"f{number}", bytes(1 << 20)) for number in range(50)])
-    (tmp_path / "blob").write_bytes(data)
-    (tmp_path / "root").mkdir()
-    layer = Layer(digest=oci.digest(data), diff_id=oci.digest(data), path=tmp_path / "blob")
-    with Rootfs(tmp_path / "root") as rootfs, pytest.raises(Interrupted):
-        unpack_layer(layer, Tree(rootfs), first=True, stopped=lambda: (tmp_path / "root" / "f3").exists())
-    assert not (tmp_path / "root" / "f40").exists()
 
 
 def test_xattr_that_does_not_fit_is_noted(oci: ModuleType, tmp_path: Path) -> None:
     data = oci.layer(
         [oci.Member("fifo", type=tarfile.FIFOTYPE, xattrs={"user.x": "1"}), oci.Member("f", xattrs={"odd.y": "1"})]
     )
-    with Rootfs(tmp_path) as rootfs:
-        tree = Tree(rootfs)
-        tree.apply(plan_layer(Reader(iter([data]))), first=True)
-    assert tree.skipped == {"user.x": "fifo", "odd.y": "f"}
+    (tmp_path / "root").mkdir()
+    assert apply_tars(tmp_path / "root", [data]) == {"user.x": "fifo", "odd.y": "f"}
 
 
 def test_sparse_stays_sparse(oci: ModuleType, unpack: Unpack, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
@@ -477,11 +465,7 @@ def test_any_layers(oci: ModuleType, tmp_path: Path, layers: list[list[tuple[str
     shutil.rmtree(tmp_path, ignore_errors=True)
     root = tmp_path / "root"
     root.mkdir(parents=True)
-    with contextlib.suppress(UnsafePath), Rootfs(root) as rootfs:
-        tree = Tree(rootfs)
-        for number, layer in enumerate(layers):
-            data = oci.layer([makers[kind](name, target) for kind, name, target in layer])
-            tree.apply(plan_layer(Reader(iter([data]))), first=number == 0)
-        tree.finish()
+    with contextlib.suppress(UnsafePath):
+        apply_tars(root, [oci.layer([makers[kind](name, target) for kind, name, target in layer]) for layer in layers])
     assert os.listdir(tmp_path) == ["root"]
     assert not any(path.name.startswith(".wh.") for path in root.rglob("*"))
