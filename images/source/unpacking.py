@@ -1,15 +1,17 @@
 """What all sources of tar archives share: layers, or one archive of a whole tree, unpacked in a thread and reported."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from images.crew import Crew, Job, MalformedBlob, decode
+from images.crew import Crew, MalformedBlob
 from images.errors import Error
 from images.interruptible import Stopped, run_interruptible
+from images.layer_reader import Job, decode
 from images.layers import Layer, MalformedLayer
 from images.progress import ArchiveAdvanced, ArchiveUnpacking, LayerAdvanced, LayerUnpacking, Progress, XattrSkipped
 from images.rootfs import Rootfs
@@ -50,7 +52,7 @@ class Unpacking:
         for number, layer in enumerate(self._layers):
             if layer.digest == digest:
                 algorithm = layer.diff_id.partition(":")[0]
-                path = str(layer.path)
+                path = os.fsencode(layer.path)
                 self._crew.give(Job(number=number, path=path, offset=layer.offset, size=layer.size, algorithm=algorithm))
 
     async def apply(self, progress: Progress) -> None:
@@ -92,7 +94,7 @@ async def unpack_tar(path: Path, rootfs: Path, progress: Progress) -> None:
         size = path.stat().st_size
     with Crew(rootfs, 1) as crew, Rootfs(rootfs) as root:
         tree = Tree(root, crew.contents)
-        crew.give(Job(number=0, path=str(path), algorithm=None, whiteouts=False))
+        crew.give(Job(number=0, path=os.fsencode(path), algorithm=None, whiteouts=False))
         try:
             await _apply(crew, 0, tree, lambda done: progress(ArchiveAdvanced(name=path.name, size=size, done=done)))
         except MalformedBlob as exc:

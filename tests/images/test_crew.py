@@ -11,9 +11,12 @@ from types import ModuleType
 
 import pytest
 
-from images.crew import Crew, Job, MalformedBlob, WorkerDied, decode
+from images.crew import Crew, MalformedBlob, WorkerDied
+from images.errors import Error
+from images.layer_reader import Job, decode
 from images.layers import Layer, Link, Move, Operation, Put, Whiteout
 from images.progress import Event, LayerAdvanced
+from images.rootfs import UnsafePath
 from images.source.unpacking import unpack_layers
 
 pytestmark = pytest.mark.root
@@ -21,11 +24,12 @@ pytestmark = pytest.mark.root
 DOOMED = """\
 import asyncio, os, signal, sys
 from pathlib import Path
-from images.crew import Crew, Job
+from images.crew import Crew
+from images.layer_reader import Job
 
 async def main():
     with Crew(Path(sys.argv[1]), 2) as crew:
-        crew.give(Job(number=0, path=sys.argv[2], algorithm="sha256"))
+        crew.give(Job(number=0, path=sys.argv[2].encode(), algorithm="sha256"))
         async for _ in crew.batches(0):
             break
         print(*(worker.pid for worker in crew._workers), flush=True)
@@ -56,7 +60,7 @@ async def test_tells_what_is_left_to_do(tmp_path: Path, oci: ModuleType) -> None
     members = [oci.directory("d"), oci.Member("d/f", b"text", mode=0o4755), oci.hardlink("l", "d/f"), oci.Member("d/.wh.x")]
     (tmp_path / "blob").write_bytes(data := oci.layer(members))
     with Crew(tmp_path / "root", 1) as crew:
-        crew.give(Job(number=7, path=str(tmp_path / "blob"), algorithm="sha256"))
+        crew.give(Job(number=7, path=os.fsencode(tmp_path / "blob"), algorithm="sha256"))
         (operations,) = await _operations(crew, 7)
         assert [type(operation) for operation in operations] == [Put, Move, Link, Whiteout]
         move = operations[1]
@@ -72,7 +76,7 @@ async def test_large_attributes_come_in_small_batches(tmp_path: Path, oci: Modul
     members = [oci.Member(f"d{number}", type=b"5", xattrs={"user.x": "x" * 50_000}) for number in range(40)]
     (tmp_path / "blob").write_bytes(oci.layer(members))
     with Crew(tmp_path / "root", 1) as crew:
-        crew.give(Job(number=0, path=str(tmp_path / "blob"), algorithm=None))
+        crew.give(Job(number=0, path=os.fsencode(tmp_path / "blob"), algorithm=None))
         batches = await _operations(crew, 0)
     assert sum(map(len, batches)) == 40
     assert max(map(len, batches)) < 8
@@ -83,7 +87,7 @@ async def test_one_broken_blob_does_not_hurt_another(tmp_path: Path, oci: Module
     (tmp_path / "good").write_bytes(oci.layer([oci.Member("f")]))
     with Crew(tmp_path / "root", 1) as crew:
         for number, name in enumerate(("bad", "missing", "good")):
-            crew.give(Job(number=number, path=str(tmp_path / name), algorithm=None))
+            crew.give(Job(number=number, path=os.fsencode(tmp_path / name), algorithm=None))
         assert len(await _operations(crew, 2)) == 1
         with pytest.raises(FileNotFoundError, match="missing"):
             await _operations(crew, 1)
@@ -91,11 +95,31 @@ async def test_one_broken_blob_does_not_hurt_another(tmp_path: Path, oci: Module
             await _operations(crew, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "error"), [("n" * 900_000, UnsafePath), ("\N{SNOWMAN}" * 300_000, UnsafePath), ("n/" * 400_000 + "..", UnsafePath)]
+)
+async def test_an_error_about_a_huge_name_arrives(tmp_path: Path, oci: ModuleType, name: str, error: type[Error]) -> None:
+    (tmp_path / "blob").write_bytes(oci.layer([oci.Member("before"), oci.Member(name)]))
+    with Crew(tmp_path / "root", 1) as crew:
+        crew.give(Job(number=0, path=os.fsencode(tmp_path / "blob"), algorithm=None))
+        with pytest.raises(error) as caught:
+            await _operations(crew, 0)
+    assert len(caught.value.message) < 1000
+
+
+async def test_a_name_that_is_no_text_can_hold_a_blob(tmp_path: Path, oci: ModuleType) -> None:
+    place = os.fsencode(tmp_path) + b"/blob-\xff"
+    Path(os.fsdecode(place)).write_bytes(oci.layer([oci.Member("f")]))
+    with Crew(tmp_path / "root", 1) as crew:
+        crew.give(Job(number=0, path=place, algorithm=None))
+        assert len(await _operations(crew, 0)) == 1
+
+
 async def test_more_jobs_than_a_socket_holds(tmp_path: Path, oci: ModuleType) -> None:
     (tmp_path / "blob").write_bytes(oci.layer([oci.Member("f")]))
     with Crew(tmp_path / "root", 2) as crew:
         for number in range(1000):
-            crew.give(Job(number=number, path=str(tmp_path / "blob"), algorithm=None))
+            crew.give(Job(number=number, path=os.fsencode(tmp_path / "blob"), algorithm=None))
         for number in (999, 0, 500):
             assert len(await _operations(crew, number)) == 1
 
