@@ -67,8 +67,8 @@ async def open_members(path: Path, blobs: Path, progress: Progress) -> AsyncIter
 
 
 def nameless(scratch: BinaryIO) -> Path:
-    """By what path this process opens a file that has no name (proc_pid_fd(5)); good while `scratch` is open."""
-    return Path(f"/proc/self/fd/{scratch.fileno()}")
+    """By what path we, and who is forked, open a file that has no name (proc_pid_fd(5)); good while `scratch` is open."""
+    return Path(f"/proc/{os.getpid()}/fd/{scratch.fileno()}")
 
 
 def spool(chunks: Iterable[bytes], scratch: BinaryIO, blobs: Path) -> None:
