@@ -66,10 +66,8 @@ def test_a_program_that_is_not_there(site: HeadNode) -> None:
 
 def test_dryrun(site: HeadNode) -> None:
     done = site.wwctl("ssh", "-n", "n[1-2]", "echo", "a b")
-    assert (
-        done.stdout
-        == "n1: /usr/bin/ssh -o ConnectTimeout=10 10.0.0.11 echo 'a b'\nn2: /usr/bin/ssh -o ConnectTimeout=10 10.0.0.12 echo 'a b'\n"
-    )
+    ssh = "/usr/bin/ssh -o ConnectTimeout=10"
+    assert done.stdout == f"n1: {ssh} 10.0.0.11 echo 'a b'\nn2: {ssh} 10.0.0.12 echo 'a b'\n"
 
 
 @pytest.mark.parametrize(
