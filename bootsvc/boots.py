@@ -25,7 +25,11 @@ class BootEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def detail(self) -> str:
         """What is kept: `sent`, and why."""
-        return f"{self.sent}{_WHY}{self.why}" if self.why else self.sent
+        return with_why(self.sent, self.why)
+
+
+def with_why(sent: str, why: str) -> str:
+    return f"{sent}{_WHY}{why}" if why else sent
 
 
 def sent_and_why(detail: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from urllib.parse import parse_qsl
 
 from bootsvc.bootfiles import Asked, BootFiles, Found, Identify, Reason, Refused
+from bootsvc.boots import with_why
 from bootsvc.loaders import LOADERS
 from bootsvc.tftp.files import Memory, Parts, Source
 from images.errors import Error
@@ -89,7 +90,7 @@ class MadeFiles:
         else:
             source = await asyncio.to_thread(Parts, found.artifact)
         node = found.node.id if found.node is not None else None
-        return Made(source=source, hwaddr=hwaddr, node=node, stage="" if found.problem else found.stage, name=found.name)
+        return Made(source=source, hwaddr=hwaddr, node=node, stage=found.stage, name=with_why(found.name, found.why))
 
     async def _find(self, name: str, peer: IPv4Address) -> tuple[Found, str | None]:
         path, query = _split(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootsvc.bootfiles import Reason, Refused
+from bootsvc.boots import with_why
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Client
 from bootsvc.net.udp import Budget, Datagram, UdpEndpoint
@@ -168,6 +169,9 @@ class TftpService:
             self._forget(client)
             code = ErrorCode.FILE_NOT_FOUND if exc.reason is Reason.NOT_FOUND else ErrorCode.ACCESS_VIOLATION
             self._refuse(datagram, request.filename, code, exc.message)
+            hwaddr = self._identify(datagram.source) if self._identify is not None else None
+            if self._on_event is not None and exc.node is not None and hwaddr is not None:
+                self._on_event(hwaddr, exc.node.id, "TFTP", with_why(exc.reason.value, exc.message), ipaddr=datagram.source)
         except OSError as exc:
             self._forget(client)
             self._refuse(datagram, request.filename, ErrorCode.FILE_NOT_FOUND, exc.strerror or "it cannot be read")

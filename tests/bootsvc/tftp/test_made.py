@@ -179,6 +179,7 @@ async def test_a_name_cannot_write_lines_of_its_own_into_the_log(head: Head, cap
     assert await head.get("kernel/52-54-00-00-00-01?generation=%0Aforged") is None
     assert "there is no generation '\\nforged'" in caplog.text
     assert "\nforged" not in caplog.text
+    assert head.events == [(HWADDR, "n1", "TFTP", "NOT_FOUND: there is no generation '\\nforged'")], "and the record says why"
 
 
 async def test_a_window_arrives_whole(head: Head, require_tool: Any) -> None:
