@@ -59,6 +59,7 @@ from bootsvc.keytable import (
 )
 from bootsvc.yamlfile import compose, read_text, value
 from images.errors import Error
+from netboot.firmware import with_shims
 from netboot.head_conf import HeadConf, head_conf
 
 DEFAULT_SOURCE = Path("/etc/warewulf/warewulf.conf")
@@ -101,6 +102,13 @@ class TftpConfig:
     enabled: bool = True
     ipxe: dict[str, str] = field(default_factory=dict)
     """Client architecture (`00:07`) to loader file, as in Warewulf; empty: `netboot.firmware`'s table."""
+    grub: bool = False
+    """UEFI machines get the distribution's signed shim and GRUB (`warewulf: grubboot`)."""
+
+    @property
+    def loaders(self) -> Mapping[str, str]:
+        """As `ipxe`, with what `grub` makes of it."""
+        return with_shims(self.ipxe) if self.grub else self.ipxe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +264,7 @@ def _config(settings: Settings) -> Config:
         network=network,
         paths=_paths(settings),
         dhcp=dhcp_config(settings, network),
-        tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"))),
+        tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"), grub=get("warewulf", "grubboot"))),
         http=_http(settings),
         dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),

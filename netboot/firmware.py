@@ -41,6 +41,10 @@ FIRMWARES: Mapping[int, Firmware] = {
 }
 
 
+SHIMS: Mapping[int, str] = {0x07: "shimx64.efi", 0x09: "shimx64.efi", 0x0B: "shimaa64.efi"}
+"""The distribution's signed loaders; each of them loads GRUB from beside itself."""
+
+
 def find_firmware(client_arch: int) -> Firmware | None:
     """The firmware behind a CLIENT_ARCH value, or None when no loader of ours fits it."""
     return FIRMWARES.get(client_arch)
@@ -59,6 +63,12 @@ def loader(client_arch: int, configured: Mapping[str, str]) -> str | None:
     if found is None and firmware is not None and firmware.tftp_twin is not None:
         found = configured.get(_spelled(firmware.tftp_twin))
     return found
+
+
+def with_shims(configured: Mapping[str, str]) -> Mapping[str, str]:
+    """The map for `warewulf: grubboot`: signed shim and GRUB instead of iPXE where there is a shim, all else as without it."""
+    plain = {_spelled(number): name for number in FIRMWARES if (name := loader(number, configured)) is not None}
+    return {**plain, **{_spelled(number): shim for number, shim in SHIMS.items()}}
 
 
 def _spelled(client_arch: int) -> str:

@@ -39,7 +39,7 @@ def served(config: Config, wires: Sequence[Sequence[Link]], own: frozenset[IPv4A
                 network=boot_network or link.network,
                 urls=Urls(address=link.address, port=config.http.port),
                 dhcp=config.dhcp,
-                loaders=config.tftp.ipxe,
+                loaders=config.tftp.loaders,
                 own=own,
                 reachable=(boot_network or link.network, *(subnet.network for subnet in config.dhcp.subnets)),
             )

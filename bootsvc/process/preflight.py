@@ -10,6 +10,7 @@ from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import BadState, NoInterface
 from bootsvc.http.tls import load_certificate
+from bootsvc.loaders import find_loader
 from bootsvc.net.links import Link, choose_link, list_links
 from bootsvc.process.firewall import Arrival, Ruleset, Verdict
 from bootsvc.process.holders import Holder, find_holders
@@ -20,11 +21,12 @@ from bootsvc.state import look_at
 from bootsvc.store import Store
 from images.catalog import Catalog
 from images.errors import Error
-from netboot.firmware import FIRMWARES, loader
+from netboot.firmware import FIRMWARES, SHIMS, loader
 
 MAX_SHOWN = 10
 """Problems of nodes.conf that are listed."""
 _LOADER_HINT = "the package `ipxe` has those of most machines; put others there, or name them in `tftp: ipxe:`"
+_SHIM_HINT = "install the packages `shim-signed` and `grub-efi-amd64-signed` (arm64: `grub-efi-arm64-signed`)"
 
 
 class Level(Enum):
@@ -211,17 +213,19 @@ def _check_loaders(report: Report, config: Config) -> None:
     folder = config.paths.ipxesource
     wanted: dict[str, list[str]] = {}
     for arch, firmware in FIRMWARES.items():
-        name = loader(arch, config.tftp.ipxe)
+        name = loader(arch, config.tftp.loaders)
         if name is not None:
             wanted.setdefault(name, []).append(firmware.name)
-    present = [name for name in wanted if (folder / name).is_file()]
+    signed = [name for name in wanted if find_loader(name, [Path("/")]) is not None]
+    present = [name for name in wanted if name in signed or (folder / name).is_file()]
     for name in wanted:
         if name not in present:
             kinds = ", ".join(dict.fromkeys(wanted[name]))
             missing = report.warn if present else report.error
-            missing("loaders", f"{folder / name} is missing: {kinds} machines cannot boot", _LOADER_HINT)
+            hint = _SHIM_HINT if name in SHIMS.values() else _LOADER_HINT
+            missing("loaders", f"{folder / name} is missing: {kinds} machines cannot boot", hint)
     if present:
-        report.ok("loaders", f"{', '.join(present)} in {folder}")
+        report.ok("loaders", f"{', '.join(present)}: there")
 
 
 def _check_nodes(report: Report, config: Config, link: Link | None) -> Registry:

@@ -293,3 +293,9 @@ def test_http_settings_that_cannot_be(tmp_path: Path, text: str, words: str) -> 
     with pytest.raises(Error) as caught:
         Config.load(path)
     assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_grubboot(tmp_path: Path) -> None:
+    tftp = load(tmp_path, "warewulf: {grubboot: true}\n").tftp
+    assert (tftp.ipxe, tftp.loaders["00:07"], tftp.loaders["00:00"]) == ({}, "shimx64.efi", "undionly.kpxe")
+    assert load(tmp_path, "warewulf: {grubboot: false}\n").tftp.loaders == {}
