@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -9,6 +10,13 @@ import pytest
 
 pytest_plugins = ["registries", "artefacts"]
 IN_CI = os.environ.get("BOOTSVC_CI") == "1"
+
+
+def pytest_configure() -> None:
+    """A run in the background (`make test &`, nohup) ignores these, and so would every program that a test starts."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
