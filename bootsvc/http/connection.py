@@ -32,14 +32,18 @@ class Connection(web.RequestHandler):
         self._expected = Expected()
         self._progress = Progress(settings.stall_seconds, LEAST_PROGRESS)
         self._socket: socket.socket | None = None
+        self._kept: socket.socket | None = None
         self._on_lost: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         self._socket = transport.get_extra_info("socket")
-        # So that `drain` means: the kernel has it all. asyncio's TLS pauses at the limit itself, and would for ever at 0.
         secure = transport.get_extra_info("sslcontext") is not None
+        if secure and self._socket is not None:
+            # asyncio closes a TLS connection's socket before it tells us that it is lost: then nothing could be asked any more.
+            self._kept = self._socket = socket.socket(fileno=os.dup(self._socket.fileno()))
+        # So that `drain` means: the kernel has it all. asyncio's TLS pauses at the limit itself, and would for ever at 0.
         transport.set_write_buffer_limits(high=1 if secure else 0, low=0)
         self._connections.arrived(self)
 
@@ -51,6 +55,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         # The socket is still open here: a peer that has everything closes before anybody has looked.
         self.settle()
+        if self._kept is not None:
+            self._kept.close()
         self._connections.left(self)
         if self._on_lost is not None:
             self._on_lost()
