@@ -16,7 +16,7 @@ from images.errors import Error
 MOST_LOST = 0.01
 CLIENTS = 30_000
 NODES, FEW = 10_000, 10
-STEPS = (25, 50, 100, 250, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000)
+STEPS = (250, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000)
 """Exchanges a second that are asked for, one after the other, until a server does not hold them."""
 COMMON_RATE = 1000
 """At which CPU times are compared."""
