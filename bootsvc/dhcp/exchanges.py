@@ -21,6 +21,7 @@ from bootsvc.dhcp.settings import Mode
 from bootsvc.dhcp.site import Site
 from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import BadState, Ignored, MalformedPacket
+from bootsvc.net.batch import Client
 from bootsvc.net.links import Link
 from bootsvc.net.udp import Datagram
 from netboot.node import Node
@@ -152,6 +153,12 @@ class Exchanges:
         self.reporter.received(request, node)
         reply = proxy_answer(request, node, site, (datagram.source, datagram.port))
         self._reply(wire, site, request, node, reply, from_proxy=True)
+
+    def refused(self, wire: Wire, client: Client) -> None:
+        """The kernel did not take a reply, which was counted and told as an answer."""
+        self.counters.answered -= 1
+        self.counters.unsent += 1
+        self.reporter.noise("a reply to %s could not be sent on %s", client[0], wire.name)
 
     def _parse(self, wire: Wire, datagram: Datagram) -> BootRequest | None:
         self.counters.received += 1

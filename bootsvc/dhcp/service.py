@@ -99,7 +99,7 @@ class DhcpService:
                 continue
             wire = Wire(found, proxy=proxy)
             try:
-                wire.open(self._exchanges.receive, self._exchanges.receive_proxy, self._overhear)
+                wire.open(self._exchanges.receive, self._exchanges.receive_proxy, self._overhear, self._exchanges.refused)
             except PortUnavailable as exc:
                 if index == strict:
                     raise

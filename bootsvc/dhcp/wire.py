@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 
 from bootsvc.dhcp import options
@@ -10,6 +11,7 @@ from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import HEADER_SIZE, Op
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.dhcp.request import Arrival
+from bootsvc.net.batch import Client
 from bootsvc.net.links import Link
 from bootsvc.net.overhear import Overhearing
 from bootsvc.net.udp import Datagram, FrameSender, UdpEndpoint
@@ -42,6 +44,7 @@ class Wire:
         receive: Callable[["Wire", Datagram], None],
         receive_proxy: Callable[["Wire", Datagram], None],
         overhear: Callable[["Wire", IPv4Address, bytes], None],
+        refused: Callable[["Wire", Client], None],
     ) -> None:
         """Begin to receive. Raises PortUnavailable; nothing is left open then."""
         try:
@@ -54,14 +57,13 @@ class Wire:
         try:
             self._frames = FrameSender(self.name)
             # A relay's requests, too, come from the server port; replies alone are of interest.
-            self._overhearing = Overhearing(
-                self.name, SERVER_PORT, Op.BOOTREPLY, lambda source, data: overhear(self, source, data)
-            )
+            self._overhearing = Overhearing(self.name, SERVER_PORT, Op.BOOTREPLY, partial(overhear, self))
         except OSError as exc:
             log.info("replies to machines without an address are broadcast on %s: %s", self.name, exc.strerror)
-        self._endpoint.start(lambda datagram: receive(self, datagram), urgent=_begins_an_exchange)
+        not_sent = partial(refused, self)
+        self._endpoint.start(partial(receive, self), urgent=_begins_an_exchange, refused=not_sent)
         if self._proxy_endpoint is not None:
-            self._proxy_endpoint.start(lambda datagram: receive_proxy(self, datagram))
+            self._proxy_endpoint.start(partial(receive_proxy, self), refused=not_sent)
 
     def close(self) -> None:
         for socket in (self._endpoint, self._proxy_endpoint, self._frames, self._overhearing):
@@ -70,7 +72,7 @@ class Wire:
         self._endpoint = self._proxy_endpoint = self._frames = self._overhearing = None
 
     def send(self, reply: Reply, data: bytes, source: IPv4Address, *, from_proxy: bool = False) -> bool:
-        """False when the kernel refused it."""
+        """False when the interface is closed already; what the kernel refuses is said later."""
         to = (reply.destination, CLIENT_PORT)
         if reply.chaddr is not None and self._frames and self._frames.send(data, reply.chaddr, (source, SERVER_PORT), to):
             return True
@@ -81,7 +83,8 @@ class Wire:
         destination = BROADCAST if reply.chaddr is not None else reply.destination
         # A unicast takes the way of the routing table: a relay may be reached through another interface.
         ifindex = self.index if destination is BROADCAST or not int(reply.packet.giaddr) else 0
-        return endpoint.send(data, destination, reply.port, ifindex=ifindex, source=source)
+        endpoint.send(data, destination, reply.port, ifindex=ifindex, source=source)
+        return True
 
     def ask(self, data: bytes) -> bool:
         """Broadcast as a client without an address does; our own sockets do not hear it."""

@@ -10,7 +10,9 @@ import os
 import socket
 import struct
 import sys
+from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,12 @@ _PEER = struct.Struct("=H2s4s")
 _CONTROL = struct.Struct("@NiiHxxxxxx")
 """A `cmsghdr` with the size of a segment, padded to whole words."""
 _CONTROL_BYTES = _CONTROL.size
+IP_PKTINFO = 8
+"""Linux's number (ip(7)), which `socket` of Python 3.11 does not export."""
+_PKTINFO = struct.Struct("@NiiI4s4s4x")
+"""A `cmsghdr` with interface, our address and the address in the header, padded to whole words."""
+_PKTINFO_LENGTH = 28
+"""Without the padding."""
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,6 +70,14 @@ def client_of(peer: int) -> Client:
     return socket.inet_ntoa(address), int.from_bytes(port, "big")
 
 
+@lru_cache(maxsize=4096)
+def leaving(ifindex: int, source: int) -> bytes:
+    """Control data: by which interface a datagram leaves, and which address of ours it names; zero leaves it to the kernel."""
+    if not ifindex and not source:
+        return b""
+    return _PKTINFO.pack(_PKTINFO_LENGTH, socket.IPPROTO_IP, IP_PKTINFO, ifindex, source.to_bytes(4, "big"), bytes(4))
+
+
 class Memory:
     """Bytes that do not move, at `address`."""
 
@@ -75,13 +91,13 @@ class Memory:
 
 
 class _Messages:
-    """An array of messages, each with one vector, an address, and room for control data."""
+    """An array of messages, each with one vector, an address, and room for `control` bytes of control data."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, control: int = _CONTROL_BYTES) -> None:
         self.count = count
         self._names = Memory(count * _ADDRESS_BYTES)
         self._vectors = Memory(count * 2 * _WORD)
-        self._control = Memory(count * _CONTROL_BYTES)
+        self.control = Memory(count * control)
         self._headers = Memory(count * _MESSAGE_BYTES)
         self.address = self._headers.address
         self.peers = memoryview(self._names.bytes).cast("Q")[::2]
@@ -98,31 +114,37 @@ class _Messages:
             header.name_length = _ADDRESS_BYTES
             header.vectors = self._vectors.address + index * 2 * _WORD
             header.vector_count = 1
-            header.control = self._control.address + index * _CONTROL_BYTES
+            header.control = self.control.address + index * control
 
     def segment(self, index: int, size: int) -> None:
         """Have the kernel cut a message into datagrams of this size (UDP segmentation offload); 0 for not at all."""
         if size:
             control = (socket.CMSG_LEN(2), socket.IPPROTO_UDP, UDP_SEGMENT, size)
-            _CONTROL.pack_into(self._control.bytes, index * _CONTROL_BYTES, *control)
+            _CONTROL.pack_into(self.control.bytes, index * _CONTROL_BYTES, *control)
         self.control_sizes[index] = _CONTROL_BYTES if size else 0
 
     def unsent(self, index: int) -> tuple[Client, bytes, int]:
         """To whom, the bytes, and the size of a segment or 0."""
         segment = 0
-        if self.control_sizes[index]:
-            segment = _CONTROL.unpack_from(self._control.bytes, index * _CONTROL_BYTES)[3]
+        if self.control_sizes[index] == _CONTROL_BYTES:
+            segment = _CONTROL.unpack_from(self.control.bytes, index * _CONTROL_BYTES)[3]
         return client_of(self.peers[index]), ctypes.string_at(self.bases[index], self.sizes[index]), segment
 
 
 class Inbox:
     """What `receive` read is in `buffer`, `stride` bytes for each datagram; `peers`, `addresses` and `lengths` go with it."""
 
-    def __init__(self, sock: socket.socket, *, stride: int, count: int) -> None:
-        """Of a datagram that is longer than `stride`, the rest is cut off."""
+    def __init__(self, sock: socket.socket, *, stride: int, count: int, arrivals: bool = False) -> None:
+        """Of a datagram that is longer than `stride`, the rest is cut off; `arrivals` needs IP_PKTINFO set on the socket."""
         self.stride = stride
         self._socket = sock
-        self._messages = _Messages(count)
+        self._messages = _Messages(count, _PKTINFO.size if arrivals else _CONTROL_BYTES)
+        control = memoryview(self._messages.control.bytes)
+        self.ifindexes = control.cast("I")[4 :: _PKTINFO.size // 4] if arrivals else memoryview(b"").cast("I")
+        """Where each came in."""
+        self.locals = control.cast("I")[6 :: _PKTINFO.size // 4] if arrivals else memoryview(b"").cast("I")
+        """The address to which each was sent, as `addresses`."""
+        self._room = memoryview(array("L", [_PKTINFO.size] * count)) if arrivals else None
         self._memory = Memory(stride * count)
         self.buffer = memoryview(self._memory.bytes)
         self.peers = self._messages.peers
@@ -136,6 +158,9 @@ class Inbox:
     def receive(self) -> int:
         """How many datagrams were there; never waits."""
         messages = self._messages
+        if self._room is not None:
+            # The kernel wrote there how much of the control data it used.
+            messages.control_sizes[:] = self._room
         count: int = _libc.recvmmsg(
             self._socket.fileno(), ctypes.c_void_p(messages.address), messages.count, socket.MSG_DONTWAIT, None
         )
@@ -154,13 +179,15 @@ class Inbox:
 class Outbox:
     """Datagrams that leave together at `flush`; the caller flushes when `waiting` has reached `count`."""
 
-    def __init__(self, sock: socket.socket, *, count: int, stride: int = 0) -> None:
-        """`stride` is the most that `put` may copy."""
+    def __init__(self, sock: socket.socket, *, count: int, stride: int = 0, departures: bool = False) -> None:
+        """`stride` is the most that `put` may copy; `departures`: `put` is told where each is to leave."""
         self.waiting = 0
+        self.count = count
         self._socket = sock
-        self._messages = _Messages(count)
+        self._messages = _Messages(count, _PKTINFO.size if departures else _CONTROL_BYTES)
         self._peers, self._bases, self._sizes = self._messages.peers, self._messages.bases, self._messages.sizes
         self._control_sizes = self._messages.control_sizes
+        self._control = memoryview(self._messages.control.bytes)
         self._memory = Memory(stride * count)
         self._view = memoryview(self._memory.bytes)
         self._stride = stride
@@ -170,9 +197,14 @@ class Outbox:
             for index in range(count):
                 self._bases[index] = self._memory.address + index * stride
 
-    def put(self, peer: int, data: bytes) -> None:
-        """A copy of `data`; an outbox is used either with `put` or with `refer`."""
+    def put(self, peer: int, data: bytes, departure: bytes = b"") -> None:
+        """A copy of `data`, with a `departure` of `leaving`; an outbox is used either with `put` or with `refer`."""
         index, size = self.waiting, len(data)
+        if departure:
+            at = index * _PKTINFO.size
+            self._control[at : at + _PKTINFO.size] = departure
+        if self._control_sizes[index] != len(departure):
+            self._control_sizes[index] = len(departure)
         start = index * self._stride
         self._view[start : start + size] = data
         self._peers[index] = peer

@@ -1,6 +1,6 @@
 """Datagrams with their arrival interface and our own address in them (Linux IP_PKTINFO), drained by `add_reader`.
 
-asyncio's own datagram transport reads with `recvfrom`, which drops the ancillary data.
+asyncio's own datagram transport reads with `recvfrom`, which drops the ancillary data, and makes a system call for each.
 """
 
 import asyncio
@@ -9,29 +9,30 @@ import logging
 import random
 import socket
 import struct
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address
 
 import msgspec
 
 from bootsvc.errors import PortUnavailable
+from bootsvc.net.batch import IP_PKTINFO, Client, Inbox, Outbox, client_of, leaving, peer_of
 
 log = logging.getLogger(__name__)
 
-IP_PKTINFO = 8
-"""Linux's number, which `socket` of Python 3.11 does not export."""
 MAX_PER_WAKEUP = 64
 """Datagrams read before the loop's other work gets its turn; the socket stays readable, so none is lost."""
 MAX_SORTED = 512
 """The same, where those that wait are sorted by urgency."""
-MAX_DATAGRAM = 65535
+MAX_DATAGRAM = 4096
+"""Bytes of one that is received; more than a request of any protocol here has, and what is beyond is cut off."""
+MAX_BATCH = 64
+"""Datagrams that are read, or sent, in one system call."""
 RECEIVE_BUFFER = 4 << 20
 """Bytes of kernel buffer: a cluster that powers on at once sends everything within a second."""
+SEND_BUFFER = 1 << 20
 ETH_P_IP = 0x0800
-
-_PKTINFO = struct.Struct("@I4s4s")
-_ANCILLARY = socket.CMSG_SPACE(_PKTINFO.size)
 
 
 class Datagram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -44,43 +45,34 @@ class Datagram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     local: IPv4Address
 
 
+# Relays, broadcasts and our own addresses come again and again; making each anew costs more than the system call.
 @lru_cache(maxsize=4096)
-def _address(value: str | bytes) -> IPv4Address:
-    """Relays, broadcasts and our own addresses come again and again; making each anew costs more than the system call."""
-    return IPv4Address(value)
-
-
-@lru_cache(maxsize=4096)
-def _arrival(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, IPv4Address]:
-    """The interface's index and the address that the datagram was sent to."""
-    for level, kind, value in ancillary:
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(value) >= _PKTINFO.size:
-            ifindex, _, local = _PKTINFO.unpack_from(value)
-            return ifindex, _address(local)
-    return 0, _address(b"\0\0\0\0")
+def _source(peer: int) -> tuple[IPv4Address, int]:
+    address, port = client_of(peer)
+    return IPv4Address(address), port
 
 
 @lru_cache(maxsize=4096)
-def _text(address: int) -> str:
-    return str(IPv4Address(address))
+def _local(number: int) -> IPv4Address:
+    return IPv4Address(number.to_bytes(4, sys.byteorder))
 
 
 @lru_cache(maxsize=4096)
-def _pktinfo(ifindex: int, source: int) -> Sequence[tuple[int, int, bytes]]:
-    """Ancillary data that says where a datagram leaves, and from which address; zero leaves it to the kernel."""
-    if not ifindex and not source:
-        return ()
-    return ((socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(ifindex, source.to_bytes(4, "big"), b"\0\0\0\0")),)
+def _peer(address: int, port: int) -> int:
+    return peer_of((str(IPv4Address(address)), port))
 
 
 class UdpEndpoint:
     """One bound UDP socket."""
 
     def __init__(self, sock: socket.socket) -> None:
+        """The socket has IP_PKTINFO set."""
         self._socket = sock
         self._receive: Callable[[Datagram], None] | None = None
         self._urgent: Callable[[Datagram], int] | None = None
-        self._buffer = bytearray(MAX_DATAGRAM)
+        self._inbox = Inbox(sock, stride=MAX_DATAGRAM, count=MAX_BATCH, arrivals=True)
+        self._outbox = Outbox(sock, stride=MAX_DATAGRAM, count=MAX_BATCH, departures=True)
+        self._refused: Callable[[Client], None] | None = None
 
     @classmethod
     def open(
@@ -96,6 +88,7 @@ class UdpEndpoint:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind((str(address), port))
         except OSError as exc:
@@ -107,39 +100,53 @@ class UdpEndpoint:
     def port(self) -> int:
         return int(self._socket.getsockname()[1])
 
-    def start(self, receive: Callable[[Datagram], None], *, urgent: Callable[[Datagram], int] | None = None) -> None:
+    def start(
+        self,
+        receive: Callable[[Datagram], None],
+        *,
+        urgent: Callable[[Datagram], int] | None = None,
+        refused: Callable[[Client], None] | None = None,
+    ) -> None:
         """Call `receive` for each datagram, inside the running loop's reader callback.
 
-        Of datagrams that wait at once, those with the lowest `urgent` come first.
+        Of datagrams that wait at once, those with the lowest `urgent` come first. `refused` is told of each datagram that
+        the kernel did not take.
         """
-        self._receive, self._urgent = receive, urgent
+        self._receive, self._urgent, self._refused = receive, urgent, refused
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain)
 
     def close(self) -> None:
         """Stop receiving; may be called from the callback, and twice."""
         if self._socket.fileno() >= 0:
+            self.flush()
             if self._receive is not None:
                 asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
 
     def send(
-        self,
-        data: bytes,
-        destination: IPv4Address,
-        port: int,
-        *,
-        ifindex: int = 0,
-        source: IPv4Address | None = None,
-    ) -> bool:
-        """Send out of the given interface from the given address; False when the kernel refused the datagram."""
-        try:
-            self._socket.sendmsg(
-                (data,), _pktinfo(ifindex, 0 if source is None else int(source)), 0, (_text(int(destination)), port)
-            )
-        except OSError as exc:
-            log.debug("sending %d bytes to %s:%d: %s", len(data), destination, port, exc.strerror)
-            return False
-        return True
+        self, data: bytes, destination: IPv4Address, port: int, *, ifindex: int = 0, source: IPv4Address | None = None
+    ) -> None:
+        """Send out of the given interface from the given address, with all others of the loop's present turn."""
+        outbox = self._outbox
+        if len(data) > MAX_DATAGRAM:
+            self._refuse((str(destination), port), len(data))
+            return
+        if not outbox.waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        outbox.put(_peer(int(destination), port), data, leaving(ifindex, 0 if source is None else int(source)))
+        if outbox.waiting == MAX_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._outbox.waiting and self._socket.fileno() >= 0:
+            for client, data, _ in self._outbox.flush():
+                self._refuse(client, len(data))
+
+    def _refuse(self, client: Client, size: int) -> None:
+        log.debug("%d bytes to %s:%d could not be sent", size, *client)
+        if self._refused is not None:
+            self._refused(client)
 
     def _drain(self) -> None:
         datagrams = self._read(MAX_PER_WAKEUP if self._urgent is None else MAX_SORTED)
@@ -156,21 +163,16 @@ class UdpEndpoint:
 
     def _read(self, most: int) -> list[Datagram]:
         found: list[Datagram] = []
-        receive, buffer, view = self._socket.recvmsg_into, (self._buffer,), memoryview(self._buffer)
+        inbox = self._inbox
+        peers, ifindexes, locals_ = inbox.peers, inbox.ifindexes, inbox.locals
         while len(found) < most:
-            try:
-                size, ancillary, _, source = receive(buffer, _ANCILLARY)
-            except BlockingIOError:
+            count = inbox.receive()
+            for index in range(count):
+                source, port = _source(peers[index])
+                local = _local(locals_[index])
+                found.append(Datagram(data=inbox.data(index), source=source, port=port, ifindex=ifindexes[index], local=local))
+            if count < MAX_BATCH:
                 break
-            except OSError as exc:
-                # The peer's ICMP "port unreachable" arrives as an error of the next call, and is consumed by it.
-                log.debug("receiving: %s", exc.strerror)
-                most -= 1
-                continue
-            ifindex, local = _arrival(tuple(ancillary))
-            found.append(
-                Datagram(data=bytes(view[:size]), source=_address(source[0]), port=source[1], ifindex=ifindex, local=local)
-            )
         return found
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
 from bootsvc.errors import PortUnavailable
-from bootsvc.net.udp import MAX_PER_WAKEUP, Budget, Datagram, UdpEndpoint, ipv4_udp
+from bootsvc.net.batch import Client
+from bootsvc.net.udp import MAX_BATCH, MAX_DATAGRAM, MAX_PER_WAKEUP, Budget, Datagram, UdpEndpoint, ipv4_udp
 
 LOOPBACK = IPv4Address("127.0.0.1")
 SECOND = IPv4Address("127.0.0.2")
@@ -41,12 +42,12 @@ async def test_arrival_and_source_address() -> None:
         asked, answered = Received(), Received()
         server.start(asked)
         client.start(answered)
-        assert client.send(b"hello", SECOND, server.port)
+        client.send(b"hello", SECOND, server.port)
         (datagram,) = await asked.count(1)
         index = socket.if_nametoindex("lo")
         assert datagram == Datagram(data=b"hello", source=LOOPBACK, port=client.port, ifindex=index, local=SECOND)
         # The answer comes from the address that was asked, which is not the one the kernel would choose.
-        assert server.send(b"hi", LOOPBACK, client.port, ifindex=index, source=SECOND)
+        server.send(b"hi", LOOPBACK, client.port, ifindex=index, source=SECOND)
         assert [each.source for each in await answered.count(1)] == [SECOND]
     finally:
         server.close()
@@ -67,7 +68,7 @@ async def test_a_burst_is_drained_and_an_error_in_the_callback_costs_one_datagra
     try:
         number = MAX_PER_WAKEUP * 3
         for index in range(number):
-            assert client.send(str(index).encode(), LOOPBACK, server.port)
+            client.send(str(index).encode(), LOOPBACK, server.port)
         server.start(receive)
         assert len(await received.count(number - 1)) == number - 1
         assert "RuntimeError: three" in caplog.text
@@ -103,12 +104,51 @@ async def test_a_port_that_is_taken_is_said() -> None:
         server.close()
 
 
-async def test_a_refused_send_is_no_exception() -> None:
-    endpoint = UdpEndpoint.open(LOOPBACK, 0)
+@pytest.mark.parametrize(
+    ("data", "to"), [(bytes(MAX_DATAGRAM + 1), LOOPBACK), (b"x", IPv4Address("255.255.255.254"))], ids=["long", "unroutable"]
+)
+async def test_what_cannot_be_sent_is_told_and_costs_no_other(data: bytes, to: IPv4Address) -> None:
+    endpoint, client = UdpEndpoint.open(LOOPBACK, 0), UdpEndpoint.open(LOOPBACK, 0)
+    refused: list[Client] = []
+    received = Received()
     try:
-        assert not endpoint.send(bytes(70000), LOOPBACK, 9)
+        endpoint.start(Received(), refused=refused.append)
+        client.start(received)
+        endpoint.send(b"before", LOOPBACK, client.port)
+        endpoint.send(data, to, 9)
+        endpoint.send(b"after", LOOPBACK, client.port)
+        assert [each.data for each in await received.count(2)] == [b"before", b"after"]
+        assert refused == [(str(to), 9)]
     finally:
         endpoint.close()
+        client.close()
+
+
+async def test_what_waits_is_sent_before_the_port_is_closed() -> None:
+    endpoint, client = UdpEndpoint.open(LOOPBACK, 0), UdpEndpoint.open(LOOPBACK, 0)
+    received = Received()
+    try:
+        client.start(received)
+        endpoint.send(b"last", LOOPBACK, client.port)
+        endpoint.close()
+        assert [each.data for each in await received.count(1)] == [b"last"]
+    finally:
+        client.close()
+
+
+async def test_more_than_one_batch_leaves_in_order_each_from_its_own_address() -> None:
+    endpoint, client = UdpEndpoint.open(IPv4Address(0), 0), UdpEndpoint.open(LOOPBACK, 0)
+    received = Received()
+    try:
+        client.start(received)
+        sent = [(str(number).encode(), (None, LOOPBACK, SECOND)[number % 3]) for number in range(3 * MAX_BATCH + 1)]
+        for data, source in sent:
+            endpoint.send(data, LOOPBACK, client.port, source=source)
+        found = await received.count(len(sent))
+        assert [(each.data, each.source) for each in found] == [(data, source or LOOPBACK) for data, source in sent]
+    finally:
+        endpoint.close()
+        client.close()
 
 
 @given(st.binary(max_size=1472), st.integers(0, 2**32 - 1), st.integers(1, 65535))
@@ -134,7 +174,7 @@ async def test_what_is_urgent_comes_first_of_what_waits() -> None:
     received = Received()
     try:
         for data in (b"later 1", b"now 1", b"later 2", b"now 2"):
-            assert client.send(data, LOOPBACK, server.port)
+            client.send(data, LOOPBACK, server.port)
         server.start(received, urgent=lambda datagram: datagram.data.startswith(b"later"))
         found = await received.count(4)
         assert [each.data for each in found] == [b"now 1", b"now 2", b"later 1", b"later 2"]
