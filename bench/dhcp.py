@@ -16,8 +16,10 @@ from images.errors import Error
 MOST_LOST = 0.01
 CLIENTS = 30_000
 NODES, FEW = 10_000, 10
-STEPS = (250, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000)
-"""Exchanges a second that are asked for, one after the other, until a server does not hold them."""
+SLOWEST, FASTEST = 250, 16_000
+"""Exchanges a second that are asked for: twice as many each time until a server does not hold them, then between the last two."""
+NEAR_ENOUGH = 16
+"""The search ends when the two are nearer than this part of the lower one."""
 COMMON_RATE = 1000
 """At which CPU times are compared."""
 _FIGURE = re.compile(r"(sent packets|received packets|drops): (\d+)")
@@ -80,7 +82,7 @@ def _rounds(context: Context, servers: Sequence[Server], clients: int, seconds: 
             best, cpu = _highest(server, clients, seconds)
             if best is None:
                 raise Error(
-                    f"{server.name}, {server.nodes} nodes: none held, not even {STEPS[0]} exchanges a second",
+                    f"{server.name}, {server.nodes} nodes: none held, not even {SLOWEST} exchanges a second",
                     hint="the machine has too much else to do, or the server does not answer; measure again when it is quiet",
                 )
             context.say(f"{server.name}, {server.nodes} nodes: {best}/s, {cpu * 1e6:.0f} us of CPU time an exchange")
@@ -89,20 +91,24 @@ def _rounds(context: Context, servers: Sequence[Server], clients: int, seconds: 
 
 
 def _highest(server: Server, clients: int, seconds: int) -> tuple[int | None, float]:
-    """The highest rate that is held (None: none is), and the CPU seconds of one exchange at COMMON_RATE."""
+    """The highest rate that is held (None: none is), and the CPU seconds of one exchange at COMMON_RATE or the next below."""
     best: int | None = None
-    cpu = 0.0
+    worst, cpu, rate = 2 * FASTEST, 0.0, SLOWEST
     with server.running() as pid:
-        for rate in STEPS:
+        while rate <= FASTEST and (best is None or worst - best > best // NEAR_ENOUGH):
             held = ask(server.network, pid, rate, clients, seconds)
             if not held.good:
                 # Once more: a hiccup of the machine is not the server's.
                 held = ask(server.network, pid, rate, clients, seconds)
-            if not held.good:
+            if held.good:
+                best = rate
+                if rate <= COMMON_RATE:
+                    cpu = held.cpu / held.exchanges
+            elif best is None:
                 break
-            best = rate
-            if rate <= COMMON_RATE:
-                cpu = held.cpu / held.exchanges
+            else:
+                worst = rate
+            rate = 2 * rate if worst > FASTEST else (best + worst) // 2
     return best, cpu
 
 

@@ -51,8 +51,9 @@ def _serve(invocation: Invocation) -> int:
     for handler in list(root.handlers):
         root.removeHandler(handler)
     root.addHandler(BatchedHandler(sys.stderr))
-    # Of no use to us, and asked of the system for every line.
+    # Of no use to us, and found out anew for every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     if root.level > logging.INFO:
         root.setLevel(logging.INFO)
     config = invocation.config()

@@ -12,7 +12,7 @@ from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.layout import served
 from bootsvc.dhcp.leases import Lease, lease_for, reservation
 from bootsvc.dhcp.networks import Networks
-from bootsvc.dhcp.options import DECLINE, RELEASE
+from bootsvc.dhcp.options import DECLINE, DISCOVER, RELEASE
 from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.reporting import OnEvent, Reporter
@@ -128,7 +128,8 @@ class Exchanges:
         reserved = self._reservation(request, node, site, nodes)
         table = self.networks.table(site.name)
         lease = lease_for(request, reserved, table, site.network, now)
-        self.reporter.check_address(request, node, reserved, lease, site)
+        if node is not None and reserved is not None and lease is not reserved and request.message is DISCOVER:
+            self.reporter.outside(request, node, reserved, lease, site)
         reply = answer(request, node, lease, site)
         if isinstance(reply, Ignored) or reply.bind is None:
             self._reply(wire, site, request, node, reply)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.complaints import Once
-from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.options import ACK, DISCOVER, NAK, Message
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival
@@ -110,14 +110,8 @@ class Reporter:
                 *(site.dhcp.range_start, site.dhcp.range_end, site.network, lent, request.hwaddr),
             )
 
-    def check_address(
-        self, request: BootRequest, node: Node | None, reserved: Lease | None, lease: Lease | None, site: Site
-    ) -> None:
-        """Complain of a node whose address is of no use where it asks."""
-        if node is None or reserved is None or request.message is not DISCOVER:
-            return
-        if lease is not None and lease.state is LeaseState.RESERVED:
-            return
+    def outside(self, request: BootRequest, node: Node, reserved: Lease, lease: Lease | None, site: Site) -> None:
+        """A node's address is of no use where it asks."""
         gets = "no address" if lease is None else f"{lease.address} of the range"
         self.once(
             ("outside", node.id),
