@@ -17,7 +17,7 @@ MOST_LOST = 0.01
 CLIENTS = 30_000
 NODES, FEW = 10_000, 10
 SLOWEST, FASTEST = 250, 16_000
-"""Exchanges a second that are asked for: twice as many each time until a server does not hold them, then between the last two."""
+"""Exchanges a second that are asked for: twice as many until a server does not hold them, then between the last two."""
 NEAR_ENOUGH = 16
 """The search ends when the two are nearer than this part of the lower one."""
 COMMON_RATE = 1000

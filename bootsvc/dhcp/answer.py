@@ -188,9 +188,9 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
     name = node.id.encode() if node is not None else b""
     last = echoes(request)
     room = min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
-    if not boot.pairs and known.size + len(name) + options.size_of(last) < room:
+    if not boot.pairs and len(name) < 256 and known.size + len(name) + (options.size_of(last) if last else 0) < room:
         # Nearly every message of a system that is up.
-        own = options.join_fields(((HOST_NAME, name),)) if name and known.hostname else b""
+        own = bytes((HOST_NAME, len(name))) + name if name and known.hostname else b""
         field = known.before + own + known.after
         return Placed(options.Encoded(field + options.join_fields(last) if last else field), {}, {})
     wishes = [(code, name if code == HOST_NAME else value) for code, value in known.wishes if name or code != HOST_NAME]
