@@ -75,8 +75,8 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def relayed(self) -> bool:
         """The message came through a relay agent."""
-        # Asked several times for each message; `from_packet` leaves no other zero than this one.
-        return self.giaddr is not _ZERO
+        # A packet without giaddr has the very _ZERO, which spares the comparison.
+        return self.giaddr is not _ZERO and int(self.giaddr) != 0
 
     @property
     def selector(self) -> IPv4Address:
@@ -110,7 +110,7 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         hwaddr = packet.chaddr.hex(":")
         if packet.chaddr == _NO_CHADDR or packet.chaddr[0] & 1:
             return Ignored(f"{hwaddr} is no hardware address of a machine")
-        raw, giaddr = packet.options, packet.giaddr
+        raw = packet.options
         message = options.MESSAGE_TYPE.find(raw)
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
@@ -124,7 +124,7 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             chaddr=packet.chaddr,
             flags=packet.flags,
             ciaddr=packet.ciaddr,
-            giaddr=giaddr if giaddr is _ZERO or int(giaddr) else _ZERO,
+            giaddr=packet.giaddr,
             client_id=raw.get(_CLIENT_ID),
             requested=options.REQUESTED_ADDRESS.find(raw) if _REQUESTED_ADDRESS in raw else None,
             server_id=options.SERVER_ID.find(raw) if _SERVER_ID in raw else None,
