@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_HELD = 256 << 10
 """Bytes of an artifact that is answered from memory."""
 MAX_HELD_TOTAL = 64 << 20
+SCRIPTS = (Stage.IPXE, Stage.GRUB)
 END = "end-"
 """Before the name of the generation in the etag of its last archive, which holds nothing but that name."""
 MAX_SCRIPTS = 50_000
@@ -134,10 +135,10 @@ class BootFiles:
 
     async def stage(self, stage: Stage, asked: Asked) -> Found:
         """Raises Refused."""
+        if stage in SCRIPTS:
+            return self.script(stage, asked)
         node = self.registry().by_hwaddr(asked.hwaddr)
         _check_compress(asked, stage)
-        if stage in (Stage.IPXE, Stage.GRUB):
-            return self._script(stage, asked, node)
         if node is None:
             raise Refused(Reason.UNKNOWN_NODE, f"no node has the hardware address {asked.hwaddr!r}")
         if not asset_key_fits(node, asked):
@@ -155,7 +156,10 @@ class BootFiles:
             self._say(logging.WARNING, "%s of node %s (%s): %s", stage.value, node.id, asked.hwaddr, exc)
             raise Refused(Reason.NOT_FOUND, str(exc), node=node) from exc
 
-    def _script(self, stage: Stage, asked: Asked, node: Node | None) -> Found:
+    def script(self, stage: Stage, asked: Asked) -> Found:
+        """What `stage` gives for one of SCRIPTS, which nobody need wait for. Raises Refused."""
+        node = self.registry().by_hwaddr(asked.hwaddr)
+        _check_compress(asked, stage)
         write = ipxe if stage is Stage.IPXE else grub
         hwaddr = asked.hwaddr
         if node is None:

@@ -10,12 +10,16 @@ _BARE = re.compile(r"[0-9a-f]{12}")
 _LENGTHS = (6, 8, 20)
 _USUAL = re.compile(r"(?!00:00:00:00:00:00)[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 """A unicast Ethernet address as `parse` returns it."""
+_IN_URLS = re.compile(r"(?!00-00-00-00-00-00)[0-9a-f][02468ace](?:-[0-9a-f]{2}){5}")
+"""As our URLs spell it."""
 
 
 def parse(text: str) -> str:
     """The address in lower case with colons; raises Error. Takes colons, hyphens, Cisco's dots, or bare digits."""
     if _USUAL.fullmatch(text):
         return text
+    if _IN_URLS.fullmatch(text):
+        return text.replace("-", ":")
     lower = text.strip().lower()
     digits = re.sub(r"[.:-]", "", lower)
     octets = [digits[at : at + 2] for at in range(0, len(digits), 2)]

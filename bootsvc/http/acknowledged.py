@@ -86,3 +86,8 @@ class Expected:
         """Do what is due."""
         while self._entries and self._entries[0][0] <= acked:
             self._entries.pop(0)[1]()
+
+    def settle_all(self) -> None:
+        """The peer has everything."""
+        while self._entries:
+            self._entries.pop(0)[1]()

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from bootsvc.config import HttpConfig
 from bootsvc.http.acknowledged import Expected, Progress, acknowledged, total_sent, unacknowledged, waiting
@@ -17,12 +19,44 @@ LEAST_PROGRESS = 64 << 10
 """Bytes that must be acknowledged within the stall time, so that a peer cannot hold a transfer by reading a byte a minute."""
 
 
+MOST_AT_ONCE = 8
+"""Requests of one read that may be answered before the loop's other work gets its turn; fewer than aiohttp's queue takes."""
+
+
+class AtOnce(Protocol):
+    """Answers a request within the call and returns True, or does nothing."""
+
+    def __call__(self, message: RawRequestMessage, payload: StreamReader, connection: "Connection") -> bool: ...
+
+
+class _Parser:
+    """aiohttp's parser, with the requests taken out that were answered at once."""
+
+    def __init__(self, parser: Any, connection: "Connection") -> None:
+        self._parser = parser
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[tuple[RawRequestMessage, StreamReader]], bool, bytes]:
+        messages, upgraded, tail = self._parser.feed_data(data)
+        if messages and not upgraded:
+            answered = self._connection.answer_at_once(messages)
+            for _ in range(answered):
+                self._parser.message_consumed()
+            messages = messages[answered:]
+        return messages, upgraded, tail
+
+
 class Connection(web.RequestHandler):
     """aiohttp's connection with times and acknowledgements; `busy` while a request is being answered."""
 
     def __init__(self, server: "ConnectionServer", loop: asyncio.AbstractEventLoop, settings: HttpConfig) -> None:
         quiet: dict[str, Any] = {"access_log": None, "logger": server.log}
         super().__init__(server, loop=loop, **quiet)
+        parser: Any = _Parser(self._parser, self)
+        self._parser = parser
         self.busy = False
         self._connections = server
         self._clock = loop.time
@@ -30,6 +64,8 @@ class Connection(web.RequestHandler):
         self._quiet_since = loop.time()
         self._head_since: float | None = None
         self._expected = Expected()
+        self._unmeasured: list[Callable[[], None]] = []
+        """Due once the kernel holds nothing that the peer has not acknowledged."""
         self._progress = Progress(settings.stall_seconds, LEAST_PROGRESS)
         self._socket: socket.socket | None = None
         self._kept: socket.socket | None = None
@@ -52,6 +88,23 @@ class Connection(web.RequestHandler):
             self._head_since = self._clock()
         super().data_received(data)
 
+    def answer_at_once(self, messages: Sequence[tuple[RawRequestMessage, StreamReader]]) -> int:
+        """How many of these requests, from the first one on, were answered; none while earlier ones are being answered."""
+        waiter, transport = self._waiter, self.transport
+        if waiter is None or waiter.done() or self._messages or transport is None or len(messages) > MOST_AT_ONCE:
+            return 0
+        count = 0
+        for message, payload in messages:
+            if self._paused or transport.is_closing() or not self._connections.at_once(message, payload, self):
+                break
+            count += 1
+        self._next_keepalive_close_time = self._quiet_since + self._keepalive_timeout
+        return count
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
     def connection_lost(self, exc: BaseException | None) -> None:
         # The socket is still open here: a peer that has everything closes before anybody has looked.
         self.settle()
@@ -67,8 +120,9 @@ class Connection(web.RequestHandler):
         self.busy = True
         self._head_since = None
         self._progress.reset()
-        if self._expected:
+        if not self.settled:
             self.settle()
+            self._measure()
 
     def ended(self) -> None:
         """It was answered."""
@@ -95,34 +149,53 @@ class Connection(web.RequestHandler):
 
     def when_acknowledged(self, then: Callable[[], None]) -> None:
         """Call `then` once the peer has acknowledged all that was written up to now; never, if it does not."""
-        if self._socket is None or not isinstance(self.transport, asyncio.Transport):
+        transport = self.transport
+        if self._socket is None or not isinstance(transport, asyncio.Transport):
             return
-        try:
-            self._expected.add(total_sent(self.transport, self._socket), then)
-        except OSError:
-            return
-        self.settle()
-        if self._expected:
-            self._connections.await_acknowledgement(self)
+        # What the kernel has whole is acknowledged once it holds nothing more, which is one question instead of three.
+        self._unmeasured.append(then)
+        if waiting(transport):
+            self._measure()
+        self._connections.await_acknowledgement(self)
+
+    def _measure(self) -> None:
+        """How far the peer must have got for what is not acknowledged; before anything else is written."""
+        if self._unmeasured and self._socket is not None and isinstance(self.transport, asyncio.Transport):
+            try:
+                total = total_sent(self.transport, self._socket)
+            except OSError:
+                return
+            for then in self._unmeasured:
+                self._expected.add(total, then)
+            self._unmeasured.clear()
 
     def settle(self) -> None:
         """Do what was to be done, if it is due."""
-        if self._expected and self._socket is not None:
-            try:
+        if self.settled or self._socket is None:
+            return
+        try:
+            if self._unmeasured and unacknowledged(self._socket) == 0:
+                self._expected.settle_all()
+                due, self._unmeasured = self._unmeasured, []
+                for then in due:
+                    then()
+            elif self._expected:
                 self._expected.settle(acknowledged(self._socket))
-            except OSError:
-                return
+        except OSError:
+            return
 
     @property
     def settled(self) -> bool:
-        return not self._expected
+        return not self._expected and not self._unmeasured
 
     async def acknowledged(self, seconds: float) -> None:
         """Wait until `settled`, the connection is lost or the time is over; the peer is told that nothing follows."""
+        # The end itself is not to be waited for.
+        self._measure()
         if isinstance(self.transport, asyncio.Transport) and self.transport.can_write_eof():
             self.transport.write_eof()
         deadline, step = self._clock() + seconds, 0.001
-        while self._expected and self.transport is not None and self._clock() < deadline:
+        while not self.settled and self.transport is not None and self._clock() < deadline:
             await asyncio.sleep(step)
             step = min(step * 2, 0.1)
             self.settle()
@@ -131,7 +204,7 @@ class Connection(web.RequestHandler):
         """Why the connection is to be given up now, if it is; called about every second."""
         if self._head_since is not None and not self.busy:
             return "sent no whole request" if now - self._head_since > self._settings.header_seconds else None
-        if not self.busy and not self._expected:
+        if not self.busy and self.settled:
             return "was idle" if now - self._quiet_since > self._settings.idle_seconds else None
         if self._socket is None or not isinstance(self.transport, asyncio.Transport):
             return None
@@ -150,8 +223,9 @@ class Connection(web.RequestHandler):
 class ConnectionServer(web.Server):
     """Makes connections up to a cap; the quietest ones make room for new ones."""
 
-    def __init__(self, handler: Any, request_factory: Any, settings: HttpConfig, most: int, log: Any) -> None:
+    def __init__(self, handler: Any, request_factory: Any, at_once: AtOnce, settings: HttpConfig, most: int, log: Any) -> None:
         super().__init__(handler, request_factory=request_factory)
+        self.at_once = at_once
         self.log = log
         self._settings = settings
         self._most = most

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
 from bootsvc.http.connection import Connection
@@ -22,6 +22,7 @@ from netboot import urls
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""It may return its Answer itself instead of something to wait for, and is then answered without a task."""
 CLOSING_SECONDS = 5.0
 """How long a connection that is to be closed waits for the peer's last acknowledgement."""
 MAX_BODY = 1 << 20
@@ -82,20 +83,53 @@ class Dispatcher:
         connection.began()
         try:
             try:
-                response = await self._answer(request)
+                response = await self._find(request)
             except web.HTTPException as exc:
                 response = BytesAnswer((exc.text or "").encode(), status=exc.status)
             await response.prepare(request)
             await response.write_eof()
-            if isinstance(response, Answer) and response.complete and response.on_delivered is not None:
-                connection.when_acknowledged(partial(response.on_delivered, response.sent))
-                if not response.keep_alive and not connection.settled:
-                    await connection.acknowledged(CLOSING_SECONDS)
+            if isinstance(response, Answer) and _expect(connection, response) and not response.keep_alive:
+                await connection.acknowledged(CLOSING_SECONDS)
+            if connection.writing_paused:
+                # Who asks again and again and reads nothing fills no memory here.
+                await request.writer.drain()
             return response
         finally:
             connection.ended()
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    def at_once(self, message: RawRequestMessage, payload: StreamReader, connection: Connection) -> bool:
+        """Answer a request within this call, if its handler need not wait: a task costs more than a small answer.
+
+        False: nothing has happened, and the request goes the ordinary way, where also whatever goes wrong is told.
+        """
+        if message.method not in _BODYLESS or payload is not EMPTY_PAYLOAD or message.should_close or message.upgrade:
+            return False
+        request = web.Request(message, payload, connection, _NONE, _NONE, connection.loop)
+        try:
+            answer = self._write_at_once(request, connection)
+        except Exception:
+            log.debug("http %s: once more", message.path, exc_info=True)
+            return False
+        if answer is None:
+            return False
+        self.counters.requests += 1
+        _expect(connection, answer)
+        return True
+
+    def _write_at_once(self, request: web.Request, connection: Connection) -> Answer | None:
+        answer = self._find(request)
+        if not isinstance(answer, Answer):
+            if isinstance(answer, Coroutine):
+                # It has not begun.
+                answer.close()
+            return None
+        connection.began()
+        try:
+            return answer if answer.at_once(request) else None
+        finally:
+            connection.ended()
+
+    def _find(self, request: web.Request) -> Awaitable[web.StreamResponse]:
         path = _path(request)
         if path.startswith(urls.GUARDED) and not self._may_ask(request.remote):
             self.counters.refused += 1
@@ -108,8 +142,8 @@ class Dispatcher:
         if handler is None:
             return _plain(405, f"only {target.allowed} can be asked for here")
         # What `match_info` gives; aiohttp's own router would set it.
-        request._match_info = UrlMappingMatchInfo(parameters, _NO_ROUTE)
-        return await handler(request)
+        request._match_info = UrlMappingMatchInfo(parameters, _NONE)
+        return handler(request)
 
     def _may_ask(self, remote: str | None) -> bool:
         try:
@@ -119,7 +153,16 @@ class Dispatcher:
         return any(address in subnet for subnet in self._subnets)
 
 
-_NO_ROUTE: Any = None
+_NONE: Any = None
+_BODYLESS = ("GET", "HEAD")
+
+
+def _expect(connection: Connection, answer: Answer) -> bool:
+    """Tell once the answer's last byte is acknowledged; whether that is still to come."""
+    if not answer.complete or answer.on_delivered is None:
+        return False
+    connection.when_acknowledged(partial(answer.on_delivered, answer.sent))
+    return not connection.settled
 
 
 def _path(request: web.Request) -> str:

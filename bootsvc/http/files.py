@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Self
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -34,6 +35,8 @@ class Answer(web.StreamResponse):
         self.on_delivered = on_delivered
         self.complete = False
         self.sent = 0
+        self.at_hand = True
+        """Whether it is sent without reading a file."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send everything; aiohttp calls this once more after the handler, for nothing.
@@ -41,14 +44,33 @@ class Answer(web.StreamResponse):
         Raises ConnectionError when the body could not be sent whole: the connection must end there, for whatever else is
         written to it would be taken for a part of the file.
         """
-        if not self._eof_sent:
-            self._keep_alive = request.keep_alive
+        if not self.at_once(request):
             await self._send(request)
             self._eof_sent = True
         return None
 
-    async def _send(self, request: web.BaseRequest) -> None:
+    def at_once(self, request: web.BaseRequest) -> bool:
+        """Send everything if that needs no waiting; False: nothing was sent, and `prepare` is to be called.
+
+        Raises ConnectionError as `prepare`.
+        """
+        if not self._eof_sent:
+            self._keep_alive = request.keep_alive
+            self._eof_sent = self._write_whole(request)
+        return self._eof_sent
+
+    def _write_whole(self, request: web.BaseRequest) -> bool:
+        """Write head and body when all of it is in memory; False: nothing was written."""
         raise NotImplementedError
+
+    async def _send(self, request: web.BaseRequest) -> None:
+        """What `_write_whole` could not write."""
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[None, None, Self]:
+        """A handler that need not wait returns its answer, where others return something to wait for."""
+        yield from ()
+        return self
 
     def _head(self, request: web.BaseRequest, fields: str) -> bytes:
         """Status line and fields (RFC 9112 §4); `Connection` where the version's own default is another."""
@@ -94,12 +116,14 @@ class BytesAnswer(Answer):
         self._bytes = body
         self._fields = f"Content-Type: {content_type}\r\nCache-Control: {cache_control}\r\nContent-Length: {len(body)}\r\n"
 
-    async def _send(self, request: web.BaseRequest) -> None:
+    def _write_whole(self, request: web.BaseRequest) -> bool:
         head = self._head(request, self._fields)
         if request.method == "HEAD":
-            return _write(request, head)
-        _write(request, head + self._bytes)
-        self.sent, self.complete = len(self._bytes), True
+            _write(request, head)
+        else:
+            _write(request, head + self._bytes)
+            self.sent, self.complete = len(self._bytes), True
+        return True
 
 
 class ArtifactResponse(Answer):
@@ -117,24 +141,39 @@ class ArtifactResponse(Answer):
         self.artifact = artifact
         self._cache_control = cache_control
         self._held = held
+        self.at_hand = held is not None
+
+    def _write_whole(self, request: web.BaseRequest) -> bool:
+        if self._held is None:
+            return False
+        head, due = self._begin(request)
+        if due is None:
+            _write(request, head)
+        else:
+            start, stop = due
+            _write(request, head + self._held[start:stop])
+            self.sent, self.complete = stop - start, stop == self.artifact.size
+        return True
 
     async def _send(self, request: web.BaseRequest) -> None:
+        head, due = self._begin(request)
+        if due is None:
+            return _write(request, head)
+        await self._send_files(request, head, *due)
+        self.complete = due[1] == self.artifact.size
+
+    def _begin(self, request: web.BaseRequest) -> tuple[bytes, tuple[int, int] | None]:
+        """The head, and which bytes are due after it; None for no body."""
         start, stop, content_range = self._decide(request)
         fields = (
             f"Content-Type: {_OCTETS}\r\nCache-Control: {self._cache_control}\r\nAccept-Ranges: bytes\r\n"
             f'ETag: "{self.artifact.etag}"\r\n{content_range}'
         )
         if self.status == HTTPStatus.NOT_MODIFIED:
-            return _write(request, self._head(request, fields))
+            return self._head(request, fields), None
         head = self._head(request, f"{fields}Content-Length: {stop - start}\r\n")
-        if request.method == "HEAD" or self.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return _write(request, head)
-        if self._held is not None:
-            _write(request, head + self._held[start:stop])
-            self.sent = stop - start
-        else:
-            await self._send_files(request, head, start, stop)
-        self.complete = stop == self.artifact.size
+        bare = request.method == "HEAD" or self.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        return head, None if bare else (start, stop)
 
     def _decide(self, request: web.BaseRequest) -> tuple[int, int, str]:
         """Set the status, and say which bytes are due, with the field that says so."""

@@ -72,7 +72,8 @@ class HttpService:
         """Serve until cancelled. Raises Error when a port or the certificate cannot be used."""
         context = None if self._settings.tls is None else load_certificate(self._settings.tls)
         most = _cap(self._settings.max_connections)
-        server = ConnectionServer(self._dispatcher, self._dispatcher.make_request, self._settings, most, _connections)
+        dispatcher, settings = self._dispatcher, self._settings
+        server = ConnectionServer(dispatcher, dispatcher.make_request, dispatcher.at_once, settings, most, _connections)
         listeners = []
         try:
             listeners.append(await self._listen(server, self._port))

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from aiohttp import web
 
-from bootsvc.bootfiles import Asked, BootFiles, Found, Identify, Reason, Refused
+from bootsvc.bootfiles import SCRIPTS, Asked, BootFiles, Found, Identify, Reason, Refused
 from bootsvc.boots import BootEvent
 from bootsvc.errors import BadState
-from bootsvc.http.files import ArtifactResponse, BytesAnswer
+from bootsvc.http.files import Answer, ArtifactResponse, BytesAnswer
 from bootsvc.net.udp import Budget
 from images.errors import Error
 from netboot import hwaddr as hardware
@@ -85,14 +85,14 @@ class Stages:
             get(urls.ROUTE_PROVISION, self._stage),
             get(urls.ROUTE_PROVISION_QUERY, self._stage),
             get(urls.ROUTE_EFIBOOT, self._efiboot),
-            get(urls.ROUTE_GENERATION_IMAGE, self._content(self._files.generation_image)),
+            get(urls.ROUTE_GENERATION_IMAGE, self._image),
             get(urls.ROUTE_GENERATION_END, self._content(self._files.generation_end)),
             get(urls.ROUTE_GENERATION_MANIFEST, self._content(self._files.generation_manifest)),
             get(urls.ROUTE_BLOB, self._content(self._files.blob)),
             get(urls.ROUTE_REPORT, self._report, allow_head=False),
         ]
 
-    async def _stage(self, request: web.Request) -> web.StreamResponse:
+    def _stage(self, request: web.Request) -> Awaitable[web.StreamResponse]:
         """`/{stage}/{wwid}`, `/{stage}?wwid=` and `/provision/{wwid}?stage=`."""
         word = request.match_info.get("stage") or request.query.get("stage", Stage.IPXE.value)
         stage = urls.stage(word)
@@ -102,9 +102,6 @@ class Stages:
             hwaddr = self._hwaddr(request)
         except Error as exc:
             return _refuse(Reason.BAD_REQUEST, exc.message)
-        return await self._send_stage(request, stage, hwaddr)
-
-    async def _send_stage(self, request: web.Request, stage: Stage, hwaddr: str) -> web.StreamResponse:
         peer = _peer(request, hwaddr)
         asked = Asked(
             hwaddr=hwaddr,
@@ -114,15 +111,24 @@ class Stages:
             local=local_address(request),
         )
         try:
-            found = await self._files.stage(stage, asked)
-            if stage is Stage.GRUB and found.node is None:
-                # As Warewulf; a machine that no node has gets its script from `/efiboot/grub.cfg`.
-                return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
-            return await self._send(request, found, peer)
+            if stage not in SCRIPTS:
+                return self._send_stage(request, stage, asked, peer)
+            found = self._files.script(stage, asked)
+        except Refused as exc:
+            return self._refused(exc, peer, stage)
+        if stage is Stage.GRUB and found.node is None:
+            # As Warewulf; a machine that no node has gets its script from `/efiboot/grub.cfg`.
+            return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
+        return self._answer(found, peer)
+
+    async def _send_stage(self, request: web.Request, stage: Stage, asked: Asked, peer: Peer) -> web.StreamResponse:
+        """What may have to be made first, or lies in files."""
+        try:
+            return await self._send(request, await self._files.stage(stage, asked), peer)
         except Refused as exc:
             return self._refused(exc, peer, stage)
 
-    def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> web.StreamResponse:
+    def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> BytesAnswer:
         if refused.node is not None:
             self._event(peer, refused.node, stage.value, refused.reason.value, why=refused.message)
         return _refuse(refused.reason, refused.message)
@@ -152,16 +158,30 @@ class Stages:
     def _content(self, find: Callable[[str], Found]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """What is named by a digest, for whoever asks; the peer's address says which node that is."""
 
-        async def handler(request: web.Request) -> web.StreamResponse:
+        def handler(request: web.Request) -> Awaitable[web.StreamResponse]:
             try:
                 found = find("sha256:" + request.match_info["digest"])
-                return await self._send(request, found, _peer(request, ""))
             except (Refused, FileNotFoundError) as exc:
                 return _refuse(Reason.NOT_FOUND, str(exc))
+            answer = self._answer(found, _peer(request, ""))
+            return answer if answer.at_hand else self._send_content(request, answer, found)
 
         return handler
 
+    async def _image(self, request: web.Request) -> web.StreamResponse:
+        """Not `_content`: it is no small answer, and looking for its segments takes a while."""
+        return await self._content(self._files.generation_image)(request)
+
+    async def _send_content(self, request: web.Request, answer: Answer, found: Found) -> web.StreamResponse:
+        try:
+            return await self._send_files(request, answer, found)
+        except Refused as exc:
+            return _refuse(Reason.NOT_FOUND, str(exc))
+
     async def _send(self, request: web.Request, found: Found, peer: Peer) -> web.StreamResponse:
+        return await self._send_files(request, self._answer(found, peer), found)
+
+    def _answer(self, found: Found, peer: Peer) -> BytesAnswer | ArtifactResponse:
         """An event is recorded only when the peer's TCP acknowledged the last byte (not for HEAD, 304 or 416)."""
         node = found.node
         if found.problem and node is not None:
@@ -171,19 +191,18 @@ class Stages:
             delivered = partial(self._delivered, peer, found)
         if found.artifact is None:
             return BytesAnswer(found.script, on_delivered=delivered)
-        answer = ArtifactResponse(
-            found.artifact,
-            cache_control=found.cache_control,
-            on_delivered=delivered,
-            held=self._files.held(found.artifact),
-        )
+        held = self._files.held(found.artifact)
+        return ArtifactResponse(found.artifact, cache_control=found.cache_control, on_delivered=delivered, held=held)
+
+    async def _send_files(self, request: web.Request, answer: Answer, found: Found) -> web.StreamResponse:
+        """Raises Refused when that cannot begin."""
         try:
             await answer.prepare(request)
         except ConnectionError:
             raise
         except OSError as exc:
             log.warning("http %s: %s", found.name, exc)
-            raise Refused(Reason.NOT_FOUND, f"{found.name} cannot be read: {exc.strerror or exc}", node=node) from exc
+            raise Refused(Reason.NOT_FOUND, f"{found.name} cannot be read: {exc.strerror or exc}", node=found.node) from exc
         return answer
 
     def _delivered(self, peer: Peer, found: Found, size: int) -> None:
@@ -271,7 +290,7 @@ def local_address(request: web.Request) -> IPv4Address | None:
     """Our end of the connection; None for IPv6."""
     name = request.transport.get_extra_info("sockname") if request.transport else None
     try:
-        return None if name is None else IPv4Address(name[0])
+        return None if name is None else ipv4(name[0])
     except AddressValueError:
         return None
 
