@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from bootsvc import overlays
 from bootsvc.config import Config
@@ -89,6 +91,7 @@ class Artifacts:
         self._registry = registry
         self._server = server
         self._generations: OrderedDict[str, Generation] = OrderedDict()
+        self._ends: WeakKeyDictionary[Generation, Artifact] = WeakKeyDictionary()
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._warned: set[str] = set()
@@ -135,7 +138,7 @@ class Artifacts:
     def _hand_out(self, generation: Generation) -> bool:
         """Note that a node is given this generation, so that it is not pruned for a day; False when it has gone already."""
         now = time.time()
-        if now - self._handed.get(generation.digest, 0) < NOTE_SECONDS and generation.folder.exists():
+        if now - self._handed.get(generation.digest, 0) < NOTE_SECONDS and os.path.isdir(generation.folder):
             return True
         try:
             self._catalog.generations.mark_handed(generation.digest, now)
@@ -184,10 +187,13 @@ class Artifacts:
 
     def end(self, generation: Generation) -> Artifact:
         """The last archive of a boot, which names its generation."""
-        path = generation.folder / "end"
-        if not path.exists():
-            write_whole(path, end_archive(generation.digest))
-        return Artifact.of_file(path, f"end-{generation.digest}")
+        found = self._ends.get(generation)
+        if found is None:
+            path = generation.folder / "end"
+            if not path.exists():
+                write_whole(path, end_archive(generation.digest))
+            found = self._ends[generation] = Artifact.of_file(path, f"end-{generation.digest}")
+        return found
 
     async def overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:
         """The node's system or runtime overlay for this generation, rendered now. Raises OverlayError."""

@@ -5,11 +5,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from bootsvc.artifacts import Artifact, Artifacts
 from bootsvc.loaders import find_initramfs, find_loader, served_loader
@@ -63,12 +65,11 @@ class Refused(Error):
         self.node = node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and how."""
 
     hwaddr: str
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
     device: Device = Device.HTTP
     secure: bool = False
     """By TLS."""
@@ -290,7 +291,7 @@ class BootFiles:
                 self._held_total -= len(self._held.popitem(last=False)[1])
         else:
             self._held.move_to_end(key)
-        return found + bytes(artifact.size - len(found)) if len(found) != artifact.size else found
+        return found if len(found) == artifact.size else found + bytes(artifact.size - len(found))
 
 
 def _problem(stage: Stage, node: Node, reason: Reason, sentence: str, script: str) -> Found:

@@ -137,7 +137,7 @@ class Generations:
         """Where `current` points to; None also when something else than a link stands there."""
         try:
             # Not by pathlib, which would cost more than the call: each script that a node fetches asks this.
-            return f"sha256:{os.path.basename(os.readlink(f'{self.provision}/images/{name}/current'))}"
+            return f"sha256:{os.readlink(f'{self.provision}/images/{name}/current').rpartition('/')[2]}"
         except OSError as exc:
             if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):
                 return None

@@ -44,6 +44,7 @@ OLD_STAGES: Mapping[str, Stage] = {
     "overlay-runtime": Stage.RUNTIME,
 }
 """What Warewulf called them once, and still answers to."""
+_STAGE_NAMES: Mapping[str, Stage] = {**OLD_STAGES, **{stage.value: stage for stage in Stage}}
 _STAGES = "{stage:" + "|".join([*(stage.value for stage in Stage), *OLD_STAGES]) + "}"
 ROUTE_STAGE = f"/{_STAGES}/{{wwid}}"
 ROUTE_STAGE_QUERY = f"/{_STAGES}"
@@ -62,10 +63,7 @@ ROUTE_EFIBOOT = "/efiboot/{file:.+}"
 
 def stage(word: str) -> Stage | None:
     """The stage that a path or `?stage=` names, by its present name or an old one."""
-    try:
-        return OLD_STAGES.get(word) or Stage(word)
-    except ValueError:
-        return None
+    return _STAGE_NAMES.get(word)
 
 
 def is_digest(text: str) -> bool:

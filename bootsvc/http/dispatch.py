@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """It may return its Answer itself instead of something to wait for, and is then answered without a task."""
 CLOSING_SECONDS = 5.0
 """How long a connection that is to be closed waits for the peer's last acknowledgement."""
+MOST_PATHS = 1024
+"""Whose handlers are remembered."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body."""
 
@@ -64,7 +66,7 @@ class Dispatcher:
             handlers[route.method] = handler
             if route.method == "GET" and route.kwargs.get("allow_head", True):
                 handlers["HEAD"] = handler
-        self._routes = urls.Routes(by_path)
+        self._route = lru_cache(MOST_PATHS)(urls.Routes(by_path).find)
 
     def make_request(
         self,
@@ -134,7 +136,7 @@ class Dispatcher:
         if path.startswith(urls.GUARDED) and not self._may_ask(request.remote):
             self.counters.refused += 1
             return _plain(403, f"{request.remote} may not use the API (warewulf.conf: `api: allowed subnets`)")
-        found = self._routes.find(path)
+        found = self._route(path)
         if found is None:
             return _plain(404, "there is nothing at this URL")
         target, parameters = found

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address
 from typing import Protocol
 
+import msgspec
 from aiohttp import web
 
 from bootsvc.bootfiles import SCRIPTS, Asked, BootFiles, Found, Identify, Reason, Refused
@@ -57,8 +57,7 @@ async def _at_once() -> None:
     """Of a recorder that keeps nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """The other end of a connection, as events tell of it."""
 
     hwaddr: str

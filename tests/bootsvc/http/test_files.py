@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import aiohttp
@@ -42,11 +42,17 @@ def seen() -> list[int]:
     return []
 
 
-@pytest.fixture
-async def url(artifact: Artifact, seen: list[int]) -> AsyncIterator[str]:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return ArtifactResponse(artifact, on_delivered=seen.append)
+@pytest.fixture(params=["waits", "from files", "from memory"])
+async def url(request: pytest.FixtureRequest, artifact: Artifact, whole: bytes, seen: list[int]) -> AsyncIterator[str]:
+    held = whole if request.param == "from memory" else None
 
+    def at_once(_: web.Request) -> Awaitable[web.StreamResponse]:
+        return ArtifactResponse(artifact, on_delivered=seen.append, held=held)
+
+    async def waits(request: web.Request) -> web.StreamResponse:
+        return await at_once(request)
+
+    handler = waits if request.param == "waits" else at_once
     service = HttpService(0, [web.get("/image", handler)], host="127.0.0.1")
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -142,6 +148,7 @@ async def test_one_connection_many_requests(url: str, whole: bytes) -> None:
                 assert await response.read() == whole
 
 
+@pytest.mark.parametrize("url", ["waits", "from files"], indirect=True)
 async def test_a_file_lost_on_the_way_ends_the_connection(url: str, whole: bytes, artifact: Artifact) -> None:
     artifact.parts[2][0].unlink()
     host, port = url.removeprefix("http://").partition("/")[0].split(":")
