@@ -62,6 +62,10 @@ class Artifact:
         return replace(self, size=sum(size for _, size in self.parts))
 
 
+_Joined = list[asyncio.Future[Artifact | None]]
+"""Those who wait for another's build; None when that was given up."""
+
+
 class NoImage(Error):
     def __init__(self, node: Node) -> None:
         super().__init__(f"node {node.id} has no image", hint=f"run `wwctl node set {node.id} --image NAME`")
@@ -94,6 +98,8 @@ class Artifacts:
         self._ends: WeakKeyDictionary[Generation, Artifact] = WeakKeyDictionary()
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._asked: dict[tuple[str, Stage, str], tuple[Node, _Joined]] = {}
+        """Overlays that somebody waits to build, and who joins gets."""
         self._warned: set[str] = set()
         self._handed: dict[str, float] = {}
         self._rendering = asyncio.Lock()
@@ -197,8 +203,45 @@ class Artifacts:
 
     async def overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:
         """The node's system or runtime overlay for this generation, rendered now. Raises OverlayError."""
-        async with self._locks[node.id]:
-            return await asyncio.to_thread(self._build_overlay, node, stage, generation)
+        key = node.id, stage, generation.digest
+        while True:
+            known = self._asked.get(key)
+            if known is None or known[0] is not node:
+                return await self._lead(key, node, stage, generation)
+            # Each waits for a future of its own, because who goes away must not cancel what others wait for.
+            joined: asyncio.Future[Artifact | None] = asyncio.get_running_loop().create_future()
+            known[1].append(joined)
+            built = await joined
+            if built is not None:
+                return built
+
+    async def _lead(self, key: tuple[str, Stage, str], node: Node, stage: Stage, generation: Generation) -> Artifact:
+        """Build for all who ask until it begins: what they get is as fresh as if each had built for itself."""
+        joined: _Joined = []
+        own = self._asked[key] = node, joined
+        try:
+            async with self._locks[node.id]:
+                self._forget(key, own)
+                built = await asyncio.to_thread(self._build_overlay, node, stage, generation)
+        except BaseException as exc:
+            self._forget(key, own)
+            for each in joined:
+                if each.done():
+                    continue
+                if isinstance(exc, Exception):
+                    each.set_exception(exc)
+                else:
+                    # Only who led was cancelled.
+                    each.set_result(None)
+            raise
+        for each in joined:
+            if not each.done():
+                each.set_result(built)
+        return built
+
+    def _forget(self, key: tuple[str, Stage, str], own: tuple[Node, _Joined]) -> None:
+        if self._asked.get(key) is own:
+            del self._asked[key]
 
     def _build_overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:
         kernel = choose_kernel(generation.manifest.kernels, "")

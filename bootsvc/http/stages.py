@@ -97,35 +97,44 @@ class Stages:
         stage = urls.stage(word)
         if stage is None:
             return _refuse(Reason.BAD_REQUEST, f"there is no stage {word!r}")
+        return self._script(request, stage) if stage in SCRIPTS else self._send_stage(request, stage)
+
+    def _script(self, request: web.Request, stage: Stage) -> Answer:
         try:
-            hwaddr = self._hwaddr(request)
+            asked = self._asked(request)
         except Error as exc:
             return _refuse(Reason.BAD_REQUEST, exc.message)
-        peer = _peer(request, hwaddr)
-        asked = Asked(
-            hwaddr=hwaddr,
-            query=request.query,
-            secure=request.secure,
-            privileged=_is_privileged(request),
-            local=local_address(request),
-        )
+        peer = _peer(request, asked.hwaddr)
         try:
-            if stage not in SCRIPTS:
-                return self._send_stage(request, stage, asked, peer)
             found = self._files.script(stage, asked)
         except Refused as exc:
             return self._refused(exc, peer, stage)
         if stage is Stage.GRUB and found.node is None:
             # As Warewulf; a machine that no node has gets its script from `/efiboot/grub.cfg`.
-            return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
+            return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {asked.hwaddr!r}")
         return self._answer(found, peer)
 
-    async def _send_stage(self, request: web.Request, stage: Stage, asked: Asked, peer: Peer) -> web.StreamResponse:
+    async def _send_stage(self, request: web.Request, stage: Stage) -> web.StreamResponse:
         """What may have to be made first, or lies in files."""
+        try:
+            asked = self._asked(request)
+        except Error as exc:
+            return _refuse(Reason.BAD_REQUEST, exc.message)
+        peer = _peer(request, asked.hwaddr)
         try:
             return await self._send(request, await self._files.stage(stage, asked), peer)
         except Refused as exc:
             return self._refused(exc, peer, stage)
+
+    def _asked(self, request: web.Request) -> Asked:
+        """Raises Error where nothing says which machine is meant."""
+        return Asked(
+            hwaddr=self._hwaddr(request),
+            query=request.query,
+            secure=request.secure,
+            privileged=_is_privileged(request),
+            local=local_address(request),
+        )
 
     def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> BytesAnswer:
         if refused.node is not None:
