@@ -9,8 +9,9 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         lease seconds: 3600       how long a dynamic address is lent, in seconds
         router: 10.0.0.1          the default gateway that nodes are told; none: no gateway
         dns: [10.0.0.1]           name servers that nodes are told; likewise `ntp`, `search`; `domain` is one word
+        mtu: 9000                 of the boot network; a node's own `mtu` comes first
         subnets:                  networks behind relays or on other interfaces
-          - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds` of its own
+          - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds`, `mtu` of its own
       dns:
         enabled: true             answer DNS for the boot network
         domain: cluster           nodes are NODE.cluster, and nobody else has names there; none: the head node's own domain

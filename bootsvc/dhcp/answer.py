@@ -203,7 +203,8 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
 def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, site: Site) -> Said:
     """The part of a reply that all machines get which ask for the same; HOST_NAME stands in it as an empty value."""
     own = lease is not None and (lease.network is not None or lease.gateway is not None)
-    key = None if own else (message is OFFER, lease is None, request.parameters)
+    mtu = lease.mtu if lease is not None else None
+    key = None if own else (message is OFFER, lease is None, mtu, request.parameters)
     known = None if key is None else site.said.get(key)
     if known is not None:
         return known
@@ -215,7 +216,8 @@ def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, si
             network = lease.network or site.network
             wishes, mask = site.wishes_on(network, lease.gateway), network.netmask
     must.append(options.SUBNET_MASK.pair(mask))
-    all_wishes = {**wishes, HOST_NAME: b""}
+    own_mtu = () if mtu is None else (options.INTERFACE_MTU.pair(mtu),)
+    all_wishes = {**wishes, **dict(own_mtu), HOST_NAME: b""}
     asked = dict.fromkeys(request.parameters) or all_wishes
     wanted = [(code, all_wishes[code]) for code in asked if code in all_wishes]
     at = list(dict(wanted)).index(HOST_NAME) if HOST_NAME in dict(wanted) else len(wanted)

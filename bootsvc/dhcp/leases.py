@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bootsvc.dhcp.options import DISCOVER, REQUEST
 from bootsvc.dhcp.options import address as interned
 from bootsvc.dhcp.request import BootRequest, Phase
+from bootsvc.dhcp.settings import MAX_MTU, MIN_MTU
 from netboot.node import NetDev, Node
 
 MAX_LEASES = 65536
@@ -46,6 +47,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     network: IPv4Network | None = None
     """Of a reservation with its own netmask; None: the served network."""
     gateway: IPv4Address | None = None
+    mtu: int | None = None
+    """Of a reservation whose device has its own, in bytes; None: the served network's."""
 
 
 class LeaseTable:
@@ -228,8 +231,22 @@ def reservation(node: Node | None, hwaddr: str, network: IPv4Network) -> Lease |
     for owned, device in node.hwaddrs() if node is not None else ():
         if owned == hwaddr and device.ipaddr is not None:
             own = _own_network(device, network)
-            return Lease(address=device.ipaddr, hwaddr=hwaddr, state=LeaseState.RESERVED, network=own, gateway=device.gateway)
+            return Lease(
+                address=device.ipaddr,
+                hwaddr=hwaddr,
+                state=LeaseState.RESERVED,
+                network=own,
+                gateway=device.gateway,
+                mtu=_mtu(device),
+            )
     return None
+
+
+def _mtu(device: NetDev) -> int | None:
+    """A text in nodes.conf that is no MTU is told to nobody; `wwctl` and the overlays refuse it by name."""
+    text = device.mtu
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    return value if MIN_MTU <= value <= MAX_MTU else None
 
 
 def _own_network(device: NetDev, network: IPv4Network) -> IPv4Network | None:

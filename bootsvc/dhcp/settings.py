@@ -38,6 +38,7 @@ class Subnet:
     dns: tuple[IPv4Address, ...] = ()
     """None of its own: the name servers of the boot network."""
     lease_seconds: int | None = None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +52,17 @@ class DhcpConfig:
     domain: str = ""
     search: tuple[str, ...] = ()
     ntp: tuple[IPv4Address, ...] = ()
+    mtu: int | None = None
+    """Of the boot network, in bytes."""
     router_advertisements: bool = True
     mode: Mode = Mode.AUTHORITATIVE
     unknown: Unknown = Unknown.OFFER
     subnets: tuple[Subnet, ...] = ()
 
 
-_SECONDS = number(60, 31_536_000)
+MIN_MTU, MAX_MTU = 68, 65535
+"""RFC 2132 §5.1."""
+_SECONDS, _MTU = number(60, 31_536_000), number(MIN_MTU, MAX_MTU)
 KEYS: Table = {
     "mode": choice(Mode),
     "unknown": choice(Unknown),
@@ -67,6 +72,7 @@ KEYS: Table = {
     "domain": text,
     "search": ListOf(text),
     "ntp": ListOf(ipv4),
+    "mtu": _MTU,
     "subnets": RecordsOf(
         {
             "network": network,
@@ -75,6 +81,7 @@ KEYS: Table = {
             "router": ipv4,
             "dns": ListOf(ipv4),
             "lease seconds": _SECONDS,
+            "mtu": _MTU,
         }
     ),
 }
@@ -92,7 +99,7 @@ def dhcp_config(settings: Settings, boot_network: IPv4Network | None) -> DhcpCon
     given = {
         "lease_seconds": settings.get(*_OURS, "lease seconds"),
         "router_advertisements": settings.get("bootsvc", "router advertisements"),
-        **{name: settings.get(*_OURS, name) for name in ("router", "dns", "domain", "search", "ntp", "unknown")},
+        **{name: settings.get(*_OURS, name) for name in ("router", "dns", "domain", "search", "ntp", "mtu", "unknown")},
     }
     return DhcpConfig(
         enabled=settings.get("dhcp", "enabled", default=True) and mode is not Mode.OFF,
@@ -164,4 +171,5 @@ def _subnet(settings: Settings, record: Mapping[str, Any]) -> Subnet:
         router=router,
         dns=record.get("dns", ()),
         lease_seconds=record.get("lease seconds"),
+        mtu=record.get("mtu"),
     )

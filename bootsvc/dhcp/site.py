@@ -100,6 +100,8 @@ class Site:
             pairs.append(options.DOMAIN_SEARCH.pair(dhcp.search))
         if dhcp.ntp:
             pairs.append(options.NTP_SERVERS.pair(dhcp.ntp))
+        if dhcp.mtu is not None and network == self.network:
+            pairs.append(options.INTERFACE_MTU.pair(dhcp.mtu))
         pairs.append(options.BROADCAST_ADDRESS.pair(network.broadcast_address))
         return dict(pairs)
 
@@ -114,6 +116,7 @@ class Site:
             router=subnet.router,
             dns=subnet.dns or self.dhcp.dns,
             lease_seconds=subnet.lease_seconds or self.dhcp.lease_seconds,
+            mtu=subnet.mtu,
         )
         return replace(self, network=subnet.network, dhcp=dhcp)
 

@@ -228,9 +228,11 @@ def test_secure(tmp_path: Path, text: str, secure: bool) -> None:
 def test_dhcp_mode_unknown_machines_and_subnets(tmp_path: Path) -> None:
     dhcp = load(
         tmp_path,
-        "ipaddr: 10.0.0.1/24\nbootsvc:\n  dhcp:\n    mode: proxy\n    unknown: ignore\n    search: [a.b, c]\n    subnets:\n"
-        "      - {network: 10.1.0.0/24, range start: 10.1.0.5, range end: 10.1.0.9, router: 10.1.0.1, dns: [10.1.0.2]}\n",
+        "ipaddr: 10.0.0.1/24\nbootsvc:\n  dhcp:\n    mode: proxy\n    unknown: ignore\n    search: [a.b, c]\n    mtu: 1400\n"
+        "    subnets:\n      - network: 10.1.0.0/24\n        range start: 10.1.0.5\n        range end: 10.1.0.9\n"
+        "        router: 10.1.0.1\n        dns: [10.1.0.2]\n        mtu: 9000\n",
     ).dhcp
+    assert dhcp.mtu == 1400
     assert (dhcp.mode, dhcp.unknown, dhcp.search, dhcp.enabled) == (Mode.PROXY, Unknown.IGNORE, ("a.b", "c"), True)
     assert dhcp.subnets == (
         Subnet(
@@ -239,6 +241,7 @@ def test_dhcp_mode_unknown_machines_and_subnets(tmp_path: Path) -> None:
             range_end=IPv4Address("10.1.0.9"),
             router=IPv4Address("10.1.0.1"),
             dns=(IPv4Address("10.1.0.2"),),
+            mtu=9000,
         ),
     )
     assert not load(tmp_path, "bootsvc: {dhcp: {mode: off}}").dhcp.enabled

@@ -298,6 +298,23 @@ def test_a_reservation_behind_a_relay_has_its_own_mask_and_gateway() -> None:
     assert options.ROUTER.code not in without, "the site's router is not on that network"
 
 
+def test_the_mtu_is_the_nodes_own_else_the_networks() -> None:
+    site = dataclasses.replace(SITE, dhcp=dataclasses.replace(SITE.dhcp, mtu=9000))
+    asked, own = asking(parameters=(26, 3)), replace(RESERVED, mtu=1400)
+    for lease, expected in ((RESERVED, 9000), (own, 1400), (RESERVED, 9000), (replace(own, mtu=2000), 2000), (OFFERED, 9000)):
+        found = replied(asked, lease, site).packet.options
+        assert options.INTERFACE_MTU.find(found) == expected, "what one machine is told is not said to the next"
+        assert list(found)[-2:] == [26, 3], "in the order asked"
+    assert options.INTERFACE_MTU.code not in replied(asking(parameters=(3,)), own, site).packet.options
+    assert options.INTERFACE_MTU.code not in replied(asked).packet.options
+    assert options.INTERFACE_MTU.find(replied(asked, own).packet.options) == 1400
+    elsewhere = replace(own, network=IPv4Network("10.5.0.0/16"), address=IPv4Address("10.5.0.7"))
+    relayed = asking(parameters=(26, 3), giaddr=IPv4Address("10.5.0.254"))
+    assert options.INTERFACE_MTU.find(replied(relayed, elsewhere, site).packet.options) == 1400
+    found = replied(relayed, replace(elsewhere, mtu=None), site).packet.options
+    assert options.INTERFACE_MTU.code not in found, "9000 is not said of another network"
+
+
 def test_a_reply_to_an_address_elsewhere_is_not_sent_there() -> None:
     assert replied(asking(ciaddr=IPv4Address("8.8.8.8"))).destination == OURS
 

@@ -210,6 +210,15 @@ def test_reservation() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "mtu"), [("9000", 9000), ("68", 68), ("67", None), ("65536", None), ("jumbo", None), ("-9000", None), ("", None)]
+)
+def test_a_reservation_has_its_devices_mtu(text: str, mtu: int | None) -> None:
+    lease = reservation(node(ipaddr="10.0.0.7", mtu=text), A, NETWORK)
+    assert lease is not None
+    assert lease.mtu == mtu
+
+
+@pytest.mark.parametrize(
     ("device", "giaddr", "expected"),
     [
         ({"ipaddr": "10.0.0.7"}, "0.0.0.0", "10.0.0.7"),

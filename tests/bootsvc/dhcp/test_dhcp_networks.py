@@ -1,5 +1,6 @@
 """Which network a request is about; where replies may go; the proxy's answers; other servers; what is said once."""
 
+import dataclasses
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -62,6 +63,14 @@ def node(ipaddr: str) -> Node:
 
 def test_only_interfaces_with_a_network_of_ours_are_served() -> None:
     assert by_interface(CONFIG, BOOT, LINKS) == {2: [BOOT, SHARED], 3: [SECOND]}
+
+
+def test_each_network_has_its_own_mtu() -> None:
+    site = dataclasses.replace(site_of(asking()), dhcp=DhcpConfig(mtu=1400))
+    assert options.INTERFACE_MTU.find(dict(site.wishes)) == 1400
+    inside = IPv4Network("10.1.0.0/24")
+    for subnet, mtu in ((Subnet(network=inside, mtu=9000), 9000), (Subnet(network=inside), None)):
+        assert options.INTERFACE_MTU.find(dict(site.on(subnet).wishes)) == mtu
 
 
 RELAY_9 = IPv4Address("10.9.0.254")
