@@ -78,7 +78,7 @@ class Application:
         urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
-        self._serving_dns = False
+        self._dns_addresses: frozenset[IPv4Address] = frozenset()
         self._dns = DnsService(self.config, self.registry, host_name, holder=self._dns_holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
         self._boot_files = BootFiles(
@@ -91,7 +91,7 @@ class Application:
         )
         self._neighbours = Neighbours()
         self._tftp = self._make_tftp(link.address)
-        self._tftp_subnets = TftpSubnets(self.config, link.address, self._make_tftp)
+        self._tftp_subnets = TftpSubnets(self.config, self._make_tftp)
         stages = Stages(self._boot_files, self._identify, self.record, state.written)
         api = Api(state.last_events, self.registry, self._counters)
         discovery = Discovery(self._store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
@@ -182,12 +182,10 @@ class Application:
         log.info("warewulf.conf loaded")
 
     def _with_dns(self, config: Config) -> Config:
-        if not self._serving_dns or config.dhcp.dns:
-            return config
-        return replace(config, dhcp=replace(config.dhcp, dns=(self._link.address,)))
+        return replace(config, dhcp=config.dhcp.with_dns(self._link.address, self._dns_addresses))
 
-    def _on_dns(self, serving: bool) -> None:
-        self._serving_dns = serving
+    def _on_dns(self, serving: frozenset[IPv4Address]) -> None:
+        self._dns_addresses = serving
         self._config = self._with_dns(self._loaded)
 
     def _holder(self, protocol: str, port: int, address: IPv4Address | None) -> str:

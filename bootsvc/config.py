@@ -13,10 +13,10 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         subnets:                  networks behind relays or on other interfaces
           - network: 10.1.0.0/16  with `range start`, `range end`, `router`, `dns`, `lease seconds`, `mtu` of its own
       dns:
-        enabled: true             answer DNS for the boot network
+        enabled: true             answer DNS for the boot network and the subnets
         domain: cluster           nodes are NODE.cluster, and nobody else has names there; none: the head node's own domain
         forwarders: [10.1.0.53]   servers that know all other names; none: those of this machine's /etc/resolv.conf
-        networks: [10.2.0.0/16]   who may ask besides the boot network
+        networks: [10.2.0.0/16]   who may ask besides those
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
       http:
         tls:

@@ -1,7 +1,7 @@
 """What warewulf.conf says of DHCP: its record, its keys, and what makes a range or a subnet impossible."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -58,6 +58,19 @@ class DhcpConfig:
     mode: Mode = Mode.AUTHORITATIVE
     unknown: Unknown = Unknown.OFFER
     subnets: tuple[Subnet, ...] = ()
+
+    def with_dns(self, boot: IPv4Address, serving: Collection[IPv4Address]) -> "DhcpConfig":
+        """While this machine answers DNS on the addresses `serving`, each network is told ours on it, else `boot`.
+
+        Name servers that the settings name come first.
+        """
+        if self.dns or boot not in serving:
+            return self
+        subnets = [
+            subnet if subnet.dns else replace(subnet, dns=tuple(sorted(each for each in serving if each in subnet.network))[:1])
+            for subnet in self.subnets
+        ]
+        return replace(self, dns=(boot,), subnets=tuple(subnets))
 
 
 MIN_MTU, MAX_MTU = 68, 65535

@@ -1,7 +1,7 @@
 """The DNS server: UDP and TCP sockets on the boot interface, names of nodes from memory, the rest through the forwarder.
 
 Served are the boot network and those that the settings name; whoever asks from elsewhere hears nothing, so that nobody can
-aim our answers at others. It listens on the boot interface, and on the loopback one for this machine itself.
+aim our answers at others. It listens on our address of the boot network, and of each configured subnet that has one.
 """
 
 import asyncio
@@ -16,11 +16,13 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
+from bootsvc.attached import Attached
 from bootsvc.config import Config
 from bootsvc.dns.packet import BADVERS, IN, PLAIN_SIZE, RD, Body, Query, body_of, parse_query, respond
 from bootsvc.dns.prepared import Prepared
+from bootsvc.dns.sockets import Sockets, open_sockets, send
 from bootsvc.dns.tcp import TcpServer
-from bootsvc.dns.upstream import Forwarder, HostServers, UpstreamCounters
+from bootsvc.dns.upstream import Forwarder, HostServers, Server, UpstreamCounters
 from bootsvc.dns.zone import SELF, Domain, Rcode, Type, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Inbox, Outbox, client_of
@@ -38,16 +40,12 @@ MAX_BATCHES = 2
 """Read before the loop's other work gets its turn."""
 MAX_QUERY = 1232
 """Bytes of a datagram that are read; a query needs less than 300, and padding may follow (RFC 7830)."""
-RECEIVE_BUFFER = 1 << 20
 RETRY_SECONDS = 30.0
 """How often a port that another program holds is tried again."""
 MAX_TOLD = 10
 """Names of nodes, and networks, that are complained about."""
 MAX_CLIENTS = 65536
 """Addresses of which it is remembered whether they are served."""
-_LOOPBACK = "lo"
-_SO_RCVBUFFORCE = 33
-"""Linux's number, which `socket` does not export."""
 _REFUSED = Body(rcode=Rcode.REFUSED, counts=(0, 0, 0), data=b"")
 _NOT_IMPLEMENTED = Body(rcode=Rcode.NOTIMP, counts=(0, 0, 0), data=b"")
 _BAD_VERSION = Body(rcode=BADVERS, counts=(0, 0, 0), data=b"")
@@ -88,11 +86,11 @@ class DnsService:
         server: Callable[[Config], tuple[str, str]],
         *,
         holder: Callable[[str, int], str] = lambda _protocol, _port: "",
-        on_serving: Callable[[bool], None] = lambda _serving: None,
+        on_serving: Callable[[frozenset[IPv4Address]], None] = lambda _addresses: None,
         port: int = PORT,
         upstream_port: int = PORT,
     ) -> None:
-        """`holder` names the program that has a port; `on_serving` is told when answers begin and end."""
+        """`holder` names the program that has a port; `on_serving` is told on which addresses answers are given from now on."""
         self._config = config
         self._nodes = nodes
         self._server = server
@@ -105,6 +103,8 @@ class DnsService:
         self._told_networks: set[IPv4Network] = set()
         self._ready = asyncio.Event()
         self._link: Link | None = None
+        self._addresses: frozenset[IPv4Address] = frozenset()
+        self._attached = Attached("dns", config, self._serve_subnet)
         self._clients: dict[str, bool] = {}
         self._served: set[int] = set()
         """Those of them that are served, the way an inbox has them."""
@@ -165,8 +165,7 @@ class DnsService:
     def use(self, zone: Zone) -> None:
         """Answer with this zone, and with the settings of now."""
         config = self._config()
-        own = zone.domain.address
-        forwarders = tuple(each for each in config.dns.forwarders if each != own)
+        forwarders = config.dns.forwarders
         if self._forwarder is not None and self._forwarders != forwarders:
             self._forwarder.forget()
         self._forwarders = forwarders
@@ -180,33 +179,54 @@ class DnsService:
         return f"cannot listen on port {self._port} of {link.address}{held}: {exc.reason}"
 
     async def _serve(self, link: Link) -> None:
-        """On this link, until it is gone. Raises PortUnavailable."""
-        loop = asyncio.get_running_loop()
+        """On this link, until it is gone, and meanwhile on the subnets. Raises PortUnavailable."""
         async with AsyncExitStack() as stack:
-            datagrams, streams = (
-                [_bind(stack, kind, link.address, self._port, name) for name in dict.fromkeys((link.name, _LOOPBACK))]
-                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-            )
+            sockets = open_sockets(stack, link, self._port)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             servers = HostServers([link.address])
             self._forwarder = Forwarder(
-                group, lambda now: self._forwarders or servers(now), self.counters.upstream, port=self._upstream_port
+                group,
+                lambda now: self._others(self._forwarders or servers(now)),
+                self.counters.upstream,
+                port=self._upstream_port,
             )
             self._link = link
             self.use(await asyncio.to_thread(self.build, self._nodes().nodes, self._config(), link))
-            for sock in datagrams:
-                inbox = Inbox(sock, stride=MAX_QUERY, count=MAX_BATCH)
-                outbox = Outbox(sock, stride=PLAIN_SIZE, count=MAX_BATCH)
-                loop.add_reader(sock.fileno(), self._drain, sock, inbox, outbox)
-                stack.callback(loop.remove_reader, sock.fileno())
-            for sock in streams:
-                await stack.enter_async_context(TcpServer(sock, self._is_client, self._receive))
-            stack.callback(self._on_serving, False)
-            self._on_serving(True)
-            domain = self._zone.domain.name if self._zone else ""
-            log.info("dns listening if=%s address=%s domain=%s", link.name, link.address, domain or "-")
+            await self._listen(stack, link, sockets)
+            begun = asyncio.Event()
+            stack.callback(group.create_task(self._attached.run(begun)).cancel)
+            await begun.wait()
             self._ready.set()
             await until_gone(link)
+
+    async def _serve_subnet(self, link: Link, begun: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            await self._listen(stack, link, open_sockets(stack, link, self._port))
+            begun.set()
+            await until_gone(link)
+
+    async def _listen(self, stack: AsyncExitStack, link: Link, sockets: Sockets) -> None:
+        """Answer what is asked there until the stack is left."""
+        loop, local = asyncio.get_running_loop(), link.address
+        for sock in sockets.datagrams:
+            inbox = Inbox(sock, stride=MAX_QUERY, count=MAX_BATCH)
+            outbox = Outbox(sock, stride=PLAIN_SIZE, count=MAX_BATCH)
+            loop.add_reader(sock.fileno(), self._drain, local, sock, inbox, outbox)
+            stack.callback(loop.remove_reader, sock.fileno())
+        for sock in sockets.streams:
+            await stack.enter_async_context(TcpServer(sock, self._is_client, partial(self._receive, local)))
+        stack.callback(self._tell, local, False)
+        self._tell(local, True)
+        domain = self._zone.domain.name if self._zone else ""
+        log.info("dns listening if=%s address=%s domain=%s", link.name, local, domain or "-")
+
+    def _tell(self, address: IPv4Address, serving: bool) -> None:
+        self._addresses = self._addresses | {address} if serving else self._addresses - {address}
+        self._on_serving(self._addresses)
+
+    def _others(self, servers: Sequence[Server]) -> Sequence[Server]:
+        """Upstream is nobody who would ask us."""
+        return [each for each in servers if each not in self._addresses]
 
     def _is_client(self, address: str) -> bool:
         known = self._clients.get(address)
@@ -230,7 +250,7 @@ class DnsService:
             log.warning("dns: %s is in no network that is served (`bootsvc: dns: networks:` names more)", address)
         return False
 
-    def _drain(self, sock: socket.socket, inbox: Inbox, outbox: Outbox) -> None:
+    def _drain(self, local: IPv4Address, sock: socket.socket, inbox: Inbox, outbox: Outbox) -> None:
         """What has arrived. What happens to each datagram is kept short: a cluster asks for names all the time."""
         served, reply, put, data_of = self._served, self._prepared.reply, outbox.put, inbox.data
         peers, addresses = inbox.peers, inbox.addresses
@@ -248,24 +268,24 @@ class DnsService:
                     served.add(addresses[index])
                 prepared = reply(data)
                 if prepared is None:
-                    self._receive_datagram(sock, data, client_of(peer))
+                    self._receive_datagram(local, sock, data, client_of(peer))
                 else:
                     ready += 1
                     put(peer, prepared)
             self.counters.received += count
             self.counters.prepared += ready
             for client, data, _size in outbox.flush():
-                _send(sock, client, data)
+                send(sock, client, data)
 
-    def _receive_datagram(self, sock: socket.socket, data: bytes, source: tuple[str, int]) -> None:
+    def _receive_datagram(self, local: IPv4Address, sock: socket.socket, data: bytes, source: tuple[str, int]) -> None:
         try:
-            self._receive(data, source[0], partial(_send, sock, source), datagram=True)
+            self._receive(local, data, source[0], partial(send, sock, source), datagram=True)
         except Exception:
             if self._noise.take(time.monotonic()):
                 log.exception("a DNS datagram of %s", source[0])
 
-    def _receive(self, data: bytes, client: str, send: Send, *, datagram: bool = False) -> None:
-        """One message of a client that is served; the answer goes to `send`, now or later, or never."""
+    def _receive(self, local: IPv4Address, data: bytes, client: str, send: Send, *, datagram: bool = False) -> None:
+        """One message of a client that is served, to our address `local`; the answer goes to `send`, now or later, or never."""
         try:
             query = parse_query(data)
         except MalformedPacket as exc:
@@ -274,7 +294,7 @@ class DnsService:
                 log.debug("dns from %s: %s", client, exc)
             return
         limit = query.limit if datagram else 65535
-        body = self._decide(query)
+        body = self._decide(query, local)
         if body is not None:
             self.counters.ours += 1
             send(respond(query, body, limit=limit))
@@ -285,7 +305,7 @@ class DnsService:
         if forwarder is None or not forwarder.ask(query, client, done):
             self.counters.dropped += 1
 
-    def _decide(self, query: Query) -> Body | None:
+    def _decide(self, query: Query, local: IPv4Address) -> Body | None:
         """What we say ourselves; None when an upstream server must be asked."""
         if query.opcode != 0:
             return _NOT_IMPLEMENTED
@@ -295,45 +315,15 @@ class DnsService:
             return _REFUSED
         zone, forwarder = self._zone, self._forwarder
         alone = forwarder is None or not forwarder.servers
-        found = zone.lookup(query.name, query.type, alone=alone) if zone is not None else None
+        found = zone.lookup(query.name, query.type, alone=alone, local=local) if zone is not None else None
         if found is None:
             # To look further is what RD asks for; without anybody to ask there is nothing to be had here.
             return _REFUSED if alone or not query.flags & RD else None
         body = body_of(found, query.question)
-        if found.rcode is Rcode.NOERROR:
+        if found.rcode is Rcode.NOERROR and not found.local:
             self._prepared.keep(query, body)
         return body
 
 
 def _answer(query: Query, limit: int, send: Send, body: Body) -> None:
     send(respond(query, body, limit=limit))
-
-
-def _send(sock: socket.socket, to: tuple[str, int], data: bytes) -> None:
-    """A datagram that the kernel refuses is lost, as any may be; the client asks again."""
-    try:
-        sock.sendto(data, to)
-    except OSError as exc:
-        log.debug("dns to %s: %s", to[0], exc.strerror)
-
-
-def _bind(stack: AsyncExitStack, kind: socket.SocketKind, address: IPv4Address, port: int, interface: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    stack.callback(sock.close)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-        if kind is socket.SOCK_STREAM:
-            # Connections of the server before this one may still be closing.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            except OSError:
-                # Without CAP_NET_ADMIN the system's limit holds.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        sock.bind((str(address), port))
-        if kind is socket.SOCK_STREAM:
-            sock.listen(128)
-    except OSError as exc:
-        raise PortUnavailable(str(address), port, exc.strerror or str(exc)) from exc
-    return sock

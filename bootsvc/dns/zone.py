@@ -5,7 +5,7 @@ Each node has the names that /etc/hosts of the `hosts` overlay gives it, and NOD
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -76,6 +76,8 @@ class Answer:
     rcode: Rcode = Rcode.NOERROR
     answers: tuple[Record, ...] = ()
     authority: tuple[Record, ...] = ()
+    local: bool = False
+    """It holds for the asked address of ours only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class Domain:
     server: str = SELF
     """This machine's own name, without the domain."""
     address: IPv4Address
+    """Ours on the boot network."""
     network: IPv4Network
     """Its reverse names are ours."""
     serial: int = 1
@@ -104,8 +107,9 @@ class Zone:
         self._hosts: dict[str, tuple[Address, ...]] = {"localhost": _LOCALHOST}
         self._pointers: dict[Address, str] = {}
         self._suffix = f".{domain.name}" if domain.name else ""
+        self._own: tuple[Address, ...] = (domain.address,)
         for name in (SELF, domain.server.lower()):
-            self._hosts.setdefault(name, (domain.address,))
+            self._hosts.setdefault(name, self._own)
         self._pointers[domain.address] = domain.server.lower()
         self._networks6: set[IPv6Network] = set()
         for node in nodes:
@@ -117,17 +121,24 @@ class Zone:
     def names(self) -> int:
         return len(self._hosts)
 
-    def lookup(self, name: str, kind: int, *, alone: bool = False) -> Answer | None:
-        """The answer for a name in lower case without the last dot; None when others know it, unless we are `alone`."""
+    def lookup(self, name: str, kind: int, *, alone: bool = False, local: IPv4Address | None = None) -> Answer | None:
+        """The answer for a name in lower case without the last dot; None when others know it, unless we are `alone`.
+
+        `local` is the address of ours that was asked, which this machine's own name has for whoever asks there: a machine on
+        a subnet may have no way to the boot network.
+        """
         whole = self.domain.whole or alone
         if name.endswith(".arpa"):
-            return self._lookup_reverse(name, kind)
+            return self._lookup_reverse(name, kind, local)
         if name == self.domain.name and name:
             return self._apex(name, kind) if whole else None
         suffix = self._suffix
         inside = bool(suffix) and name.endswith(suffix)
         base = name[: -len(suffix)] if inside else name
         found = self._hosts.get(base)
+        if found is self._own:
+            record = Record(name=name, type=Type.A, value=local or self.domain.address)
+            return replace(self._data(name, kind, [record]), local=True)
         if found is not None:
             return self._data(name, kind, [Record(name=name, type=_type(each), value=each) for each in found])
         if base in self._above and (inside or not suffix):
@@ -195,7 +206,7 @@ class Zone:
     def _qualified(self, name: str) -> str:
         return f"{name.lower()}{self._suffix}"
 
-    def _lookup_reverse(self, name: str, kind: int) -> Answer | None:
+    def _lookup_reverse(self, name: str, kind: int, local: IPv4Address | None) -> Answer | None:
         found = _parse_reverse(name)
         if found is None:
             return None
@@ -205,8 +216,11 @@ class Zone:
         if full:
             address: Address = IPv4Address(value) if version == 4 else IPv6Address(value)
             pointer = self._pointers.get(address)
+            own = pointer is None and address == local
+            if own:
+                pointer = self.domain.server
             if pointer is not None and kind in (Type.PTR, Type.ANY):
-                return Answer(answers=(Record(name=name, type=Type.PTR, value=self._qualified(pointer)),))
+                return Answer(answers=(Record(name=name, type=Type.PTR, value=self._qualified(pointer)),), local=own)
         apex = self._reverse_apex(value, bits, version)
         if apex is None:
             return None if pointer is None else Answer()

@@ -73,6 +73,20 @@ def test_each_network_has_its_own_mtu() -> None:
         assert options.INTERFACE_MTU.find(dict(site.on(subnet).wishes)) == mtu
 
 
+def test_each_network_is_told_our_dns_on_it() -> None:
+    boot, second, stranger = BOOT.address, SECOND.address, IPv4Address("192.0.2.53")
+    own = dataclasses.replace(DHCP.subnets[1], dns=(stranger,))
+    dhcp = dataclasses.replace(DHCP, subnets=(DHCP.subnets[0], own, DHCP.subnets[2]))
+    told = dhcp.with_dns(boot, {boot, second, SHARED.address})
+    assert told.dns == (boot,)
+    assert [subnet.dns for subnet in told.subnets] == [(second,), (stranger,), ()], "the last is behind a relay"
+    site = dataclasses.replace(site_of(asking()), dhcp=told)
+    assert [site.on(subnet).dhcp.dns for subnet in told.subnets] == [(second,), (stranger,), (boot,)]
+    assert dhcp.with_dns(boot, {second}) is dhcp, "the boot network's is not answered"
+    named = dataclasses.replace(dhcp, dns=(stranger,))
+    assert named.with_dns(boot, {boot, second}) is named
+
+
 RELAY_9 = IPv4Address("10.9.0.254")
 LINK_SELECTION = bytes([5, 4]) + IPv4Address("10.9.0.0").packed
 

@@ -165,6 +165,50 @@ def test_strangers_hear_nothing(server: Server) -> None:
     assert served.split() == ["10.77.0.11"], "networks that the settings name are served"
 
 
+SUBNET = "    subnets: [{network: 192.168.77.0/24, range start: 192.168.77.100, range end: 192.168.77.110}]\n"
+
+
+def test_each_subnet_is_served_on_our_address_there(boot_network: Any, tmp_path: Path) -> None:
+    """The subnet is another wire; its machines are told our address on it, and know us by that."""
+    boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.50/24", "dev", "boot0")
+    boot_network.on(boot_network.client, "ip", "address", "add", f"{UPSTREAM}/24", "dev", "other0")
+    # A name server that is this machine itself, by its other address, is not asked: the question would come back.
+    settings = f"bootsvc:\n  dns: {{domain: cluster, forwarders: [192.168.77.1]}}\n  dhcp:\n{SUBNET}"
+    server = Server(boot_network, tmp_path, settings=settings, nodes=NODES)
+    server.wait_log("INFO ready")
+    assert "dns listening if=other0 address=192.168.77.1 domain=cluster" in server.log
+    there = ("dig", "+short", "+timeout=3", "+tries=1", "@192.168.77.1")
+    for words in ((), ("+tcp",)):
+        assert server.on_client(*there, *words, "n1.cluster").split() == ["10.77.0.11"]
+    assert server.on_server(*there, "n1.cluster").split() == ["10.77.0.11"], "this machine itself, without the wire"
+    # Twice each, so that what one was answered is not the other's answer.
+    for _ in range(2):
+        assert server.on_client(*there, "warewulf").split() == ["192.168.77.1"]
+        assert server.short("warewulf") == ["10.77.0.1"]
+    name = server.short("-x", "10.77.0.1")
+    assert server.on_client(*there, "-x", "192.168.77.1").split() == name
+    assert "status: REFUSED" in server.dig("www.example.com"), "there is nobody to be asked"
+    for device, address in (("other0", "192.168.77.1"), ("boot0", "10.77.0.1")):
+        given = boot_network.udhcpc(device=device)
+        assert given is not None
+        assert given["dns"] == address
+    # Who is on no network of ours hears nothing there either.
+    boot_network.on(boot_network.client, "ip", "address", "add", "10.99.0.5/32", "dev", "other0")
+    boot_network.on(boot_network.server, "ip", "route", "add", "10.99.0.0/24", "dev", "other0")
+    quick = ("dig", "+timeout=1", "+tries=1", "+short", "-b", "10.99.0.5", "@192.168.77.1", "n1.cluster")
+    assert "10.77.0.11" not in server.on_client(*quick, check=False)
+    # An address that is taken away, and the subnet without it.
+    boot_network.on(boot_network.server, "ip", "address", "delete", "192.168.77.1/24", "dev", "other0")
+    while "192.168.77.1%" in boot_network.on(boot_network.server, "ss", "-Hlunt"):
+        pass
+    boot_network.on(boot_network.server, "ip", "address", "add", "192.168.77.1/24", "dev", "other0")
+    server.wait_log("dns listening if=other0 address=192.168.77.1")
+    server.warewulf_conf.write_text(server.warewulf_conf.read_text().replace(SUBNET, ""))
+    while "192.168.77.1%" in boot_network.on(boot_network.server, "ss", "-Hlunt"):
+        pass
+    assert server.short("n1.cluster") == ["10.77.0.11"]
+
+
 def test_nodes_and_forwarders_change_without_a_restart(server: Server) -> None:
     server.nodes_conf.write_text(NODES.replace("10.77.0.12", "10.77.0.13"))
     server.wait_log("2 nodes loaded")

@@ -63,6 +63,21 @@ def test_other_networks_the_bmc_and_this_machine() -> None:
     assert made.unfit == ["bad name"]
 
 
+def test_this_machine_has_the_address_that_was_asked() -> None:
+    made, there = zone(), IPv4Address("10.80.0.1")
+    asked = made.lookup("head.cluster", Type.A, local=there)
+    assert (values(asked), asked and asked.local) == ([str(there)], True)
+    assert values(made.lookup("warewulf", Type.A, local=there)) == [str(there)]
+    reverse = made.lookup("1.0.80.10.in-addr.arpa", Type.PTR, local=there)
+    assert (values(reverse), reverse and reverse.local) == (["head.cluster"], True)
+    assert made.lookup("1.0.80.10.in-addr.arpa", Type.PTR) is None
+    assert values(made.lookup("1.0.77.10.in-addr.arpa", Type.PTR, local=there)) == ["head.cluster"]
+    node = made.lookup("n1.cluster", Type.A, local=there)
+    assert (values(node), node and node.local) == (["10.77.0.11"], False)
+    taken = zone(n1={"network devices": {"default": {"ipaddr": str(there)}}})
+    assert values(taken.lookup("1.0.80.10.in-addr.arpa", Type.PTR, local=there)) == ["n1.cluster"], "as for any address"
+
+
 def test_no_data_is_not_no_name() -> None:
     made = zone()
     assert denial(made.lookup("n1-ib.cluster", Type.AAAA)) == ("NOERROR", "cluster")
