@@ -29,6 +29,7 @@ from bootsvc.http.stages import Stages
 from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link
 from bootsvc.net.neighbours import Neighbours
+from bootsvc.net.networks import NetworkSet
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.net.udp import Budget
 from bootsvc.overlays import describe_server
@@ -90,6 +91,7 @@ class Application:
             subnets=self._subnets,
         )
         self._neighbours = Neighbours()
+        self._near: tuple[Config, NetworkSet] | None = None
         self._tftp = self._make_tftp(link.address)
         self._tftp_subnets = TftpSubnets(self.config, self._make_tftp)
         stages = Stages(self._boot_files, self._identify, self.record, state.written)
@@ -129,7 +131,16 @@ class Application:
             made=MadeFiles(self._boot_files, self._identify, address),
             identify=self._identify,
             on_event=self._on_event,
+            serves=self._is_near,
         )
+
+    def _is_near(self, address: IPv4Address) -> bool:
+        """Whether a machine with this address may be one that boots from here."""
+        config = self._config
+        if self._near is None or self._near[0] is not config:
+            networks = (config.network or self._link.network, *self._subnets(), *config.tftp.networks)
+            self._near = config, NetworkSet.of(networks)
+        return address in self._near[1] or self._registry.is_near(address)
 
     def _subnets(self) -> Sequence[IPv4Network]:
         """Those besides the boot network."""

@@ -17,6 +17,8 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         domain: cluster           nodes are NODE.cluster, and nobody else has names there; none: the head node's own domain
         forwarders: [10.1.0.53]   servers that know all other names; none: those of this machine's /etc/resolv.conf
         networks: [10.2.0.0/16]   who may ask besides those
+      tftp:
+        networks: [10.2.0.0/16]   who may ask besides the boot network, the subnets, and nodes and their networks
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
       http:
         tls:
@@ -39,7 +41,7 @@ from bootsvc.dhcp import settings as dhcp
 from bootsvc.dhcp.settings import DhcpConfig as DhcpConfig
 from bootsvc.dhcp.settings import dhcp_config
 from bootsvc.dns import settings as dns
-from bootsvc.dns.settings import DnsConfig, dns_config
+from bootsvc.dns.settings import DnsConfig, dns_config, ipv4_network
 from bootsvc.errors import access_hint
 from bootsvc.headconfig import check_head
 from bootsvc.keytable import (
@@ -105,6 +107,8 @@ class TftpConfig:
     """Client architecture (`00:07`) to loader file, as in Warewulf; empty: `netboot.firmware`'s table."""
     grub: bool = False
     """UEFI machines get the distribution's signed shim and GRUB (`warewulf: grubboot`)."""
+    networks: tuple[IPv4Network, ...] = ()
+    """Who may ask besides the boot network, the subnets, and nodes and their networks."""
 
     @property
     def loaders(self) -> Mapping[str, str]:
@@ -244,6 +248,7 @@ TABLE: Table = {
     "bootsvc": {
         "dhcp": dhcp.KEYS,
         "dns": dns.KEYS,
+        "tftp": {"networks": ListOf(ipv4_network)},
         "router advertisements": flag,
         "http": {
             "tls": {"certificate": absolute_path, "key": absolute_path},
@@ -265,7 +270,14 @@ def _config(settings: Settings) -> Config:
         network=network,
         paths=_paths(settings),
         dhcp=dhcp_config(settings, network),
-        tftp=TftpConfig(**_given(enabled=get("tftp", "enabled"), ipxe=get("tftp", "ipxe"), grub=get("warewulf", "grubboot"))),
+        tftp=TftpConfig(
+            **_given(
+                enabled=get("tftp", "enabled"),
+                ipxe=get("tftp", "ipxe"),
+                grub=get("warewulf", "grubboot"),
+                networks=get("bootsvc", "tftp", "networks"),
+            )
+        ),
         http=_http(settings),
         dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bootsvc.net.networks import NetworkSet
 from bootsvc.store import Entry, Snapshot
 from bootsvc.yamlfile import paused_gc
 from images.errors import Error
@@ -42,6 +43,7 @@ class Registry:
     _hwaddrs: Mapping[str, Node] = field(default_factory=dict)
     _addresses: Mapping[int, Node] = field(default_factory=dict)
     """By number: an IPv4Address takes several times as long to look up, and each DHCP message does it."""
+    _networks: NetworkSet = field(default_factory=lambda: NetworkSet(()))
     _merging: "Merging | None" = None
 
     @classmethod
@@ -68,6 +70,7 @@ class Registry:
         nodes.sort(key=lambda node: (node.cluster_name, node.id))
         hwaddrs: dict[str, Node] = {}
         addresses: dict[int, Node] = {}
+        networks: set[tuple[int, int]] = set()
         for node in nodes:
             for hwaddr, _ in node.hwaddrs():
                 if hwaddrs.setdefault(hwaddr, node) is not node:
@@ -75,12 +78,16 @@ class Registry:
             for device in node.network_devices.values():
                 if device.ipaddr and addresses.setdefault(number := int(device.ipaddr), node) is not node:
                     problems.append(f"nodes {addresses[number].id} and {node.id} both have the ipaddr {device.ipaddr}")
+                if device.ipaddr and device.netmask:
+                    mask = int(device.netmask)
+                    networks.add((int(device.ipaddr) & mask, mask))
         return cls(
             nodes=tuple(nodes),
             problems=tuple(problems),
             _names={node.id: node for node in nodes},
             _hwaddrs=hwaddrs,
             _addresses=addresses,
+            _networks=NetworkSet(networks),
             _merging=merging,
         )
 
@@ -97,6 +104,10 @@ class Registry:
     def reserved(self, address: IPv4Address) -> bool:
         """Whether some node owns the address, so that no other machine may get it."""
         return int(address) in self._addresses
+
+    def is_near(self, address: IPv4Address) -> bool:
+        """Whether some node has the address, or one in the same network by its own netmask."""
+        return int(address) in self._addresses or address in self._networks
 
     def nodes_of_image(self, image: str) -> tuple[Node, ...]:
         """The nodes that boot this image, by their own word or a profile's."""

@@ -40,6 +40,7 @@ PURE = (
     "bootsvc.hostlist",
     "bootsvc.http.ranges",
     "bootsvc.image_users",
+    "bootsvc.net.networks",
     "bootsvc.process.firewall",
     "bootsvc.process.unit",
     "bootsvc.tftp.packet",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Protocol
 
 from bootsvc.attached import Attached
@@ -27,6 +27,7 @@ from bootsvc.dns.zone import SELF, Domain, Rcode, Type, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Inbox, Outbox, client_of
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
+from bootsvc.net.strangers import Strangers
 from bootsvc.net.udp import Budget
 from bootsvc.yamlfile import paused_gc
 from netboot.node import Node
@@ -43,7 +44,7 @@ MAX_QUERY = 1232
 RETRY_SECONDS = 30.0
 """How often a port that another program holds is tried again."""
 MAX_TOLD = 10
-"""Names of nodes, and networks, that are complained about."""
+"""Names of nodes that are complained about."""
 MAX_CLIENTS = 65536
 """Addresses of which it is remembered whether they are served."""
 _REFUSED = Body(rcode=Rcode.REFUSED, counts=(0, 0, 0), data=b"")
@@ -100,7 +101,7 @@ class DnsService:
         self._upstream_port = upstream_port
         self.counters = Counters()
         self._noise = Budget(rate=1, burst=10)
-        self._told_networks: set[IPv4Network] = set()
+        self._strangers = Strangers("dns")
         self._ready = asyncio.Event()
         self._link: Link | None = None
         self._addresses: frozenset[IPv4Address] = frozenset()
@@ -244,10 +245,7 @@ class DnsService:
         boot_networks = (config.network or link.network, *(subnet.network for subnet in config.dhcp.subnets))
         if any(address in network for network in (*boot_networks, *config.dns.networks)):
             return True
-        network = IPv4Network((address, 24), strict=False)
-        if len(self._told_networks) < MAX_TOLD and network not in self._told_networks:
-            self._told_networks.add(network)
-            log.warning("dns: %s is in no network that is served (`bootsvc: dns: networks:` names more)", address)
+        self._strangers.tell(address)
         return False
 
     def _drain(self, local: IPv4Address, sock: socket.socket, inbox: Inbox, outbox: Outbox) -> None:

@@ -15,6 +15,7 @@ from bootsvc.bootfiles import Reason, Refused
 from bootsvc.boots import with_why
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Client
+from bootsvc.net.strangers import Strangers
 from bootsvc.net.udp import Budget, Datagram, UdpEndpoint
 from bootsvc.tftp.files import MAX_NETASCII, Forbidden, Memory, NoSuchFile, Source, open_file
 from bootsvc.tftp.frames import FrameCache
@@ -71,6 +72,8 @@ class Counters:
     malformed: int = 0
     dropped: int = 0
     """Requests beyond a cap."""
+    elsewhere: int = 0
+    """From networks that are not served."""
 
 
 class TftpService:
@@ -85,14 +88,21 @@ class TftpService:
         made: MakesFiles | None = None,
         identify: Identify | None = None,
         on_event: OnEvent | None = None,
+        serves: Callable[[IPv4Address], bool] = lambda _source: True,
     ) -> None:
-        """`port` 0 takes a free one, for tests; it is then `self.port` once the service is ready."""
+        """`port` 0 takes a free one, for tests; it is then `self.port` once the service is ready.
+
+        Who asks from an address that `serves` denies hears nothing: a request with a forged source would have us send a
+        window of packets to a stranger, and that six times.
+        """
         self.address = address
         self.port = port
         self.counters = Counters()
         self._roots = roots
         self._made = made
         self._identify = identify
+        self._serves = serves
+        self._strangers = Strangers("tftp")
         self._on_event = on_event
         self._endpoint: UdpEndpoint | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -124,6 +134,10 @@ class TftpService:
 
     def _receive(self, datagram: Datagram) -> None:
         """A datagram to the well-known port: only requests belong here."""
+        if not self._serves(datagram.source):
+            self.counters.elsewhere += 1
+            self._strangers.tell(datagram.source)
+            return
         try:
             packet = parse(datagram.data)
         except MalformedPacket as exc:

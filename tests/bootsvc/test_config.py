@@ -225,6 +225,14 @@ def test_secure(tmp_path: Path, text: str, secure: bool) -> None:
     assert Config.load(tmp_path / "warewulf.conf").http.secure is secure
 
 
+def test_who_else_may_ask(tmp_path: Path) -> None:
+    config = load(tmp_path, "bootsvc: {dns: {networks: [10.2.0.0/16]}, tftp: {networks: [10.3.0.0/16, 192.0.2.1]}}")
+    assert config.dns.networks == (IPv4Network("10.2.0.0/16"),)
+    assert config.tftp.networks == (IPv4Network("10.3.0.0/16"), IPv4Network("192.0.2.1"))
+    with pytest.raises(Error, match="bootsvc: tftp: networks: .everybody. cannot be used"):
+        load(tmp_path, "bootsvc: {tftp: {networks: [everybody]}}")
+
+
 def test_dhcp_mode_unknown_machines_and_subnets(tmp_path: Path) -> None:
     dhcp = load(
         tmp_path,

@@ -42,6 +42,19 @@ def test_every_device_counts() -> None:
     assert registry.reserved(IPv4Address("10.1.0.1"))
 
 
+def test_near_is_every_node_and_what_its_netmasks_say() -> None:
+    wide, odd = {"ipaddr": "10.8.0.5", "netmask": "255.255.255.0"}, {"ipaddr": "198.51.100.1", "netmask": "0.0.0.0"}
+    made = build(
+        n1={"network devices": {"default": {"ipaddr": "10.0.0.5"}, "ib": wide}},
+        n2={"network devices": {"default": {"ipaddr": "192.0.2.7"}, "odd": odd}},
+    )
+    near = ["10.0.0.5", "10.0.0.200", "10.8.0.9", "192.0.2.7", "198.51.100.1"]
+    assert [address for address in near if not made.is_near(IPv4Address(address))] == []
+    far = ["10.0.1.5", "10.8.1.9", "192.0.2.8", "198.51.100.2", "8.8.8.8"]
+    assert [address for address in far if made.is_near(IPv4Address(address))] == []
+    assert not Registry().is_near(IPv4Address("10.0.0.5"))
+
+
 def test_sorted_by_cluster_then_name() -> None:
     registry = build(n2={}, n1={"cluster name": "west"}, n3={"cluster name": "east"}, n0={})
     assert [node.id for node in registry.nodes] == ["n0", "n2", "n3", "n1"]

@@ -162,6 +162,34 @@ def test_a_subnet_on_another_interface_is_served_by_the_address_there(boot_netwo
     assert server.counters()["tftp"]["subnets complete"] == 1
 
 
+def test_tftp_answers_only_networks_that_boot_from_here(boot_network: Any, tmp_path: Path) -> None:
+    strangers = {"10.99.0.5": "10.99.0.0/24", "10.98.0.5": "10.98.0.0/24", "10.97.0.5": "10.97.0.0/24"}
+    for address, network in (*strangers.items(), ("10.77.0.11", None)):
+        boot_network.on(
+            boot_network.client, "ip", "address", "add", f"{address}/24" if network is None else address, "dev", "boot0"
+        )
+        if network is not None:
+            boot_network.on(boot_network.server, "ip", "route", "add", network, "dev", "boot0")
+    elsewhere = "  n9:\n    network devices: {default: {ipaddr: 10.98.0.77, netmask: 255.255.255.0}}\n"
+    settings = "bootsvc: {tftp: {networks: [10.97.0.0/24]}}\n"
+    server = Server(boot_network, tmp_path, settings=settings, nodes=NODES + elsewhere)
+    server.wait_log("INFO ready")
+
+    def gets(source: str) -> bool:
+        got = tmp_path / "got"
+        got.unlink(missing_ok=True)
+        options = ("-sS", "--interface", source, "--max-time", "3", "-o", str(got), "tftp://10.77.0.1/undionly.kpxe")
+        server.on_client("curl", *options, check=False)
+        return got.exists() and got.read_bytes() == Path("/usr/lib/ipxe/undionly.kpxe").read_bytes()
+
+    assert [source for source in ("10.77.0.11", *strangers) if gets(source)] == ["10.77.0.11", "10.98.0.5", "10.97.0.5"]
+    server.wait_log("WARNING tftp: 10.99.0.5 is in no network that is served")
+    assert server.counters()["tftp"]["elsewhere"] > 0
+    server.nodes_conf.write_text(NODES + elsewhere.replace("10.98.0.77", "10.99.0.77"))
+    server.wait_log("2 nodes loaded")
+    assert [source for source in strangers if gets(source)] == ["10.99.0.5", "10.97.0.5"], "as nodes.conf is now"
+
+
 def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:
     holder = boot_network.popen(boot_network.server, "busybox", "udhcpd", "-f", str(_udhcpd_conf(tmp_path)))
     _until_bound(boot_network, 67)

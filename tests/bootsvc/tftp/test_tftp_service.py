@@ -17,6 +17,8 @@ from bootsvc.tftp.port import SO_RCVBUFFORCE
 from bootsvc.tftp.service import TftpService
 
 LOADERS = Path("/usr/lib/ipxe")
+STRANGER = "127.0.9.9"
+"""Whose packets hear nothing."""
 LOOPBACK = IPv4Address("127.0.0.1")
 
 
@@ -46,7 +48,14 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     (root / "empty").touch()
     events = Events()
     roots = (root, LOADERS)
-    service = TftpService(LOOPBACK, lambda: roots, port=0, identify=lambda address: f"hwaddr-of-{address}", on_event=events)
+    service = TftpService(
+        LOOPBACK,
+        lambda: roots,
+        port=0,
+        identify=lambda address: f"hwaddr-of-{address}",
+        on_event=events,
+        serves=lambda source: str(source) != STRANGER,
+    )
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(service.run(ready))
@@ -229,6 +238,26 @@ async def test_noise_is_counted(running: Running, peer: Peer) -> None:
         peer.send(data)
     assert isinstance(await peer.ask(ReadRequest(filename="text")), Data)
     assert running.service.counters.malformed == 5
+
+
+async def test_nothing_is_sent_where_nobody_boots(running: Running, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    stranger = Peer(running.service.port, STRANGER)
+    packets = [ReadRequest(filename="text"), ReadRequest(filename="none"), WriteRequest(filename="text"), b"noise"]
+    try:
+        for packet in packets:
+            stranger.send(packet)
+        await until(lambda: running.service.counters.elsewhere == len(packets))
+        # One that is answered, so that what the others might have been answered has arrived.
+        assert await peer.ask(ReadRequest(filename="text")) == Data(block=1, data=b"one\ntwo\n")
+        with pytest.raises(BlockingIOError):
+            stranger._socket.recv(100)
+    finally:
+        stranger.close()
+    counters = running.service.counters
+    assert (counters.requests, counters.refused, counters.malformed) == (1, 0, 0)
+    assert [line for line in caplog.messages if "no network that is served" in line] == [
+        f"tftp: {STRANGER} is in no network that is served (`bootsvc: tftp: networks:` names more)"
+    ]
 
 
 async def test_one_client_cannot_take_all_sessions(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
