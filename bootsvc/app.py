@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Protocol
 
 from bootsvc.artifacts import Artifacts
+from bootsvc.attached import Attached
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
-from bootsvc.config import Config
+from bootsvc.config import Config, Listen
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.dns.service import DnsService
 from bootsvc.errors import AlreadyServing, BadState, PortTaken, PortUnavailable, access_hint
@@ -98,7 +100,8 @@ class Application:
         api = Api(state.last_events, self.registry, self._counters)
         discovery = Discovery(self._store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]
-        self._http = HttpService(config.http.port, routes, settings=config.http)
+        somewhere = None if config.http.listen is Listen.ALL else partial(Attached, "http", self.config, boot=True)
+        self._http = HttpService(config.http.port, routes, settings=config.http, attached=somewhere)
 
     def _loader_directories(self) -> tuple[Path, ...]:
         return (self._config.paths.ipxesource,)
@@ -235,12 +238,13 @@ class Application:
     def explain(self, error: Error) -> Error:
         """A port that cannot be had, by the name of the program that has it."""
         if isinstance(error, PortUnavailable):
-            protocol, port, address = "udp", error.port, self._link.address
+            protocol, port = "udp", error.port
         elif isinstance(error, PortTaken):
-            protocol, port, address = error.protocol, error.port, None
+            protocol, port = error.protocol, error.port
         else:
             return error
-        holder = self._holder(protocol, port, address)
+        everywhere = protocol == "tcp" and self._loaded.http.listen is Listen.ALL
+        holder = self._holder(protocol, port, None if everywhere else self._link.address)
         return PortTaken(protocol, port, holder) if holder else error
 
     def record(self, event: BootEvent) -> None:

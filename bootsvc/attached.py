@@ -6,27 +6,34 @@ from collections.abc import Awaitable, Callable
 
 from bootsvc.config import Config
 from bootsvc.dhcp.layout import by_interface
-from bootsvc.errors import NoInterface, PortUnavailable
-from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, list_links
+from bootsvc.errors import NoInterface
+from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, find_link, list_links
+from images.errors import Error
 
 log = logging.getLogger(__name__)
 
 Serve = Callable[[Link, asyncio.Event], Awaitable[None]]
-"""Serves on one address until it is cancelled, and sets the event when it does; may raise PortUnavailable and OSError."""
+"""Serves on one address until it is cancelled, and sets the event when it does; may raise Error and OSError."""
 
 
 class Attached:
-    """Runs `serve` for each of our addresses but that of the boot network, which has its own; `what` is its name in the log."""
+    """Runs `serve` for each of our addresses; `what` is its name in the log."""
 
-    def __init__(self, what: str, config: Callable[[], Config], serve: Serve) -> None:
+    def __init__(self, what: str, config: Callable[[], Config], serve: Serve, *, boot: bool = False) -> None:
+        """With `boot` it does so for that of the boot network, too, and `run` raises what keeps that one from being served."""
         self._what = what
         self._config = config
         self._serve = serve
+        self._boot = boot
+        self._indispensable: Link | None = None
         self._told: set[Link] = set()
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Until cancelled; `ready` is set when those addresses are served that can be."""
+        """Until cancelled; `ready` is set when those addresses are served that can be, and nothing raises from then on."""
         running: dict[Link, asyncio.Task[None]] = {}
+        if self._boot:
+            config = self._config()
+            self._indispensable = await find_link(config.ipaddr, config.network)
         async with asyncio.TaskGroup() as group:
             while True:
                 wanted = await self._wanted(frozenset(running))
@@ -39,12 +46,13 @@ class Attached:
                     running[link] = group.create_task(self._run(link, event))
                 for event in begun.values():
                     await event.wait()
+                self._indispensable = None
                 ready.set()
                 await asyncio.sleep(CHECK_SECONDS)
 
     async def _wanted(self, before: frozenset[Link]) -> frozenset[Link]:
         config = self._config()
-        if not config.dhcp.subnets:
+        if not config.dhcp.subnets and not self._boot:
             return frozenset()
         try:
             links = await list_links()
@@ -53,13 +61,16 @@ class Attached:
             log.debug("%s: %s", self._what, exc)
             return before
         wires = by_interface(config, boot, links).values()
-        return frozenset(link for wire in wires for link in wire) - {boot}
+        found = frozenset(link for wire in wires for link in wire)
+        return found if self._boot else found - {boot}
 
     async def _run(self, link: Link, begun: asyncio.Event) -> None:
         """What cannot be served is said once, and tried again."""
         try:
             await self._serve(link, begun)
-        except (PortUnavailable, OSError) as exc:
+        except (Error, OSError) as exc:
+            if link == self._indispensable:
+                raise
             if link not in self._told:
                 log.warning("%s on %s, tried again every %d s: %s", self._what, link.address, CHECK_SECONDS, exc)
             self._told.add(link)

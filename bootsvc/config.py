@@ -21,6 +21,7 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
         networks: [10.2.0.0/16]   who may ask besides the boot network, the subnets, and nodes and their networks
       router advertisements: true answer IPv6 router solicitations "no router here", so that iPXE does not wait
       http:
+        listen: all               or `networks`: only on this machine's addresses in the boot network and the subnets
         tls:
           certificate: /etc/…     PEM; unsaid, with `warewulf: tls: true`: SYSCONFDIR/warewulf/tls/warewulf.crt
           key: /etc/…             PEM; likewise warewulf.key
@@ -33,6 +34,7 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,6 +54,7 @@ from bootsvc.keytable import (
     Settings,
     Table,
     absolute_path,
+    choice,
     flag,
     ipv4,
     ipv4_or_cidr,
@@ -125,6 +128,15 @@ class TlsConfig:
     port: int = 9874
 
 
+class Listen(Enum):
+    """On which of this machine's addresses HTTP is served."""
+
+    ALL = "all"
+    """As Warewulf's server does."""
+    NETWORKS = "networks"
+    """Those in the boot network and in the subnets, and the loopback ones."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
     """Times in seconds. `secure`: runtime overlays only for whom only root can be, who asks from a port below 1024.
@@ -133,6 +145,7 @@ class HttpConfig:
     """
 
     port: int = 9873
+    listen: Listen = Listen.ALL
     secure: bool = False
     """Warewulf's program takes true when nothing is said, but the file that it ships says false; iPXE cannot ask so."""
     tls: TlsConfig | None = None
@@ -251,6 +264,7 @@ TABLE: Table = {
         "tftp": {"networks": ListOf(ipv4_network)},
         "router advertisements": flag,
         "http": {
+            "listen": choice(Listen),
             "tls": {"certificate": absolute_path, "key": absolute_path},
             **dict.fromkeys(("header seconds", "stall seconds", "idle seconds"), number(1, 86_400)),
             "drain seconds": number(0, 3600),
@@ -354,6 +368,7 @@ def _http(settings: Settings) -> HttpConfig:
     return HttpConfig(
         **_given(
             port=settings.get("warewulf", "port"),
+            listen=get("listen"),
             secure=settings.get("warewulf", "secure"),
             tls=_tls(settings),
             header_seconds=get("header seconds"),

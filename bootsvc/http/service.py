@@ -2,30 +2,28 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import resource
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from bootsvc.attached import Attached, Serve
 from bootsvc.config import HttpConfig
 from bootsvc.errors import PortTaken
 from bootsvc.http.connection import ConnectionServer
 from bootsvc.http.dispatch import Counters, Dispatcher
+from bootsvc.http.listening import LOOPBACK, LOOPBACK4, LOOPBACK6, Place, listen, places
 from bootsvc.http.tls import load_certificate
+from bootsvc.net.links import Link, until_gone
 from images.errors import Error
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often connections are looked at for what has taken too long."""
-BACKLOG = 4096
-"""Connections that the kernel accepts ahead: a cluster that powers on at once knocks within a second."""
-ACCEPTED_AT_ONCE = 64
-"""Before the loop's other work gets its turn. asyncio tries as often when descriptors have run out, and logs each time."""
 RESERVED_DESCRIPTORS = 2048
 """Left to TFTP transfers, leases, logs and whatever else the process opens."""
 CANCELLING_SECONDS = 0.5
@@ -56,10 +54,13 @@ class HttpService:
         *,
         host: str | None = None,
         settings: HttpConfig = HttpConfig(),  # noqa: B008  # frozen
+        attached: Callable[[Serve], Attached] | None = None,
     ) -> None:
+        """With `attached` it listens on those addresses and on the loopback ones, else on `host`, which is everywhere."""
         self._port = port
         self._settings = settings
         self._host = host
+        self._attached = attached
         self._dispatcher = Dispatcher(routes, settings.api_subnets)
         self.bound = 0
         self.bound_tls = 0
@@ -74,40 +75,59 @@ class HttpService:
         most = _cap(self._settings.max_connections)
         dispatcher, settings = self._dispatcher, self._settings
         server = ConnectionServer(dispatcher, dispatcher.make_request, dispatcher.at_once, settings, most, _connections)
-        listeners = []
-        try:
-            listeners.append(await self._listen(server, self._port))
-            self.bound = listeners[0].sockets[0].getsockname()[1]
-            if context is not None and self._settings.tls is not None:
-                listeners.append(await self._listen(server, self._settings.tls.port, context))
-                self.bound_tls = listeners[1].sockets[0].getsockname()[1]
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._drain, server)
+            if self._attached is None:
+                await self._listen(stack, server, context, host=self._host)
+            else:
+                await self._listen(stack, server, context, place=(LOOPBACK4, LOOPBACK))
+                try:
+                    await self._listen(stack, server, context, place=(LOOPBACK6, LOOPBACK))
+                except PortTaken:
+                    raise
+                except Error as exc:
+                    # A machine without IPv6.
+                    log.info("%s", exc)
             log.info("http listening port=%d tls=%s connections=%d", self.bound, self.bound_tls or "off", most)
-            ready.set()
+            if self._attached is None:
+                ready.set()
+                await self._watch(server)
+            else:
+                await self._serve_places(server, context, ready)
+
+    async def _serve_places(self, server: ConnectionServer, context: ssl.SSLContext | None, ready: asyncio.Event) -> None:
+        """As `run`, on the addresses that come and go; a bridge that is made anew has a new socket."""
+        assert self._attached is not None
+
+        async def serve(link: Link, begun: asyncio.Event) -> None:
+            async with contextlib.AsyncExitStack() as stack:
+                for place in places(link.address, link.name):
+                    await self._listen(stack, server, context, place=place)
+                log.info("http listening if=%s address=%s", link.name, link.address)
+                begun.set()
+                await until_gone(link)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._attached(serve).run(ready))
             await self._watch(server)
-        finally:
-            for listener in listeners:
-                listener.close()
-            await self._drain(server)
 
     async def _listen(
-        self, server: ConnectionServer, port: int, context: ssl.SSLContext | None = None
-    ) -> asyncio.base_events.Server:
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                server,
-                self._host,
-                port,
-                reuse_address=True,
-                backlog=ACCEPTED_AT_ONCE,
-                ssl=context,
-                ssl_handshake_timeout=None if context is None else self._settings.header_seconds,
-            )
-            for each in listener.sockets:
-                with each.dup() as sock:
-                    sock.listen(BACKLOG)
-        except OSError as exc:
-            raise _unusable(port, exc) from exc
-        return listener
+        self,
+        stack: contextlib.AsyncExitStack,
+        server: ConnectionServer,
+        context: ssl.SSLContext | None,
+        *,
+        host: str | None = None,
+        place: Place | None = None,
+    ) -> None:
+        """Until the stack is left; with TLS, where a certificate is given."""
+        listener = await listen(server, self._settings, self._port, host=host, place=place)
+        stack.callback(listener.close)
+        self.bound = listener.sockets[0].getsockname()[1]
+        if context is not None and self._settings.tls is not None:
+            listener = await listen(server, self._settings, self._settings.tls.port, context=context, host=host, place=place)
+            stack.callback(listener.close)
+            self.bound_tls = listener.sockets[0].getsockname()[1]
 
     async def _watch(self, server: ConnectionServer) -> None:
         loop = asyncio.get_running_loop()
@@ -147,9 +167,3 @@ def _cap(wanted: int) -> int:
     if most < wanted:
         log.warning("only %d connections at once: the limit of open files is %d (LimitNOFILE=)", most, usable)
     return most
-
-
-def _unusable(port: int, reason: OSError) -> Error:
-    if reason.errno == errno.EADDRINUSE:
-        return PortTaken("tcp", port, "another program")
-    return Error(f"cannot listen on TCP port {port}: {reason.strerror}")

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from bootsvc.config import Config
+from bootsvc.config import Config, Listen
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.dhcp.settings import Mode
 from bootsvc.net.links import Link
@@ -32,17 +32,17 @@ def ports_of(config: Config) -> Mapping[Port, str]:
     return ports
 
 
-def find_obstacle(port: Port, service: str, holders: Sequence[Holder], link: Link | None) -> Holder | None:
+def find_obstacle(config: Config, port: Port, service: str, holders: Sequence[Holder], link: Link | None) -> Holder | None:
     """Who keeps the service from its port; None when nobody does.
 
     A program may have the same port on another interface, which the kernel's table does not tell: it is tried.
     """
-    # HTTP is answered on all addresses.
-    own = None if link is None or service == "http" else link.address
+    everywhere = service == "http" and config.http.listen is Listen.ALL
+    own = None if link is None or everywhere else link.address
     suspects = [each for each in holders if (each.protocol, each.port) == port and each.is_in_the_way_of(own)]
     if link is None:
         return next((each for each in suspects if int(each.address) == 0), None)
-    free = all(_is_free(port[0], where) for where in _places(port[1], service, link))
+    free = all(_is_free(port[0], where) for where in _places(port[1], service, link, everywhere))
     if free:
         return None
     stranger = Holder(protocol=port[0], port=port[1], address=own or _ALL, pid=None, name="")
@@ -53,8 +53,12 @@ Place = tuple[socket.AddressFamily, str, int, str]
 """Family, address, port, and the interface to which it is limited."""
 
 
-def _places(port: int, service: str, link: Link) -> Iterator[Place]:
+def _places(port: int, service: str, link: Link, everywhere: bool) -> Iterator[Place]:
     match service:
+        case "http" if not everywhere:
+            yield socket.AF_INET, str(link.address), port, link.name
+            yield socket.AF_INET, "127.0.0.1", port, "lo"
+            yield socket.AF_INET6, "::1", port, "lo"
         case "dhcp":
             yield socket.AF_INET, "0.0.0.0", port, link.name
         case "dns":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from bootsvc.config import Config
+from bootsvc.config import Config, Listen
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import BadState, NoInterface
 from bootsvc.http.tls import load_certificate
@@ -110,7 +110,7 @@ async def _check_link(report: Report, config: Config) -> Link | None:
 def _check_ports(report: Report, config: Config, link: Link | None) -> None:
     holders = find_holders(ports_of(config))
     for (protocol, port), service in ports_of(config).items():
-        taken = find_obstacle((protocol, port), service, holders, link)
+        taken = find_obstacle(config, (protocol, port), service, holders, link)
         if taken is None:
             report.ok(service, _describe(service, protocol, port, config, link))
         else:
@@ -119,9 +119,11 @@ def _check_ports(report: Report, config: Config, link: Link | None) -> None:
 
 def _describe(service: str, protocol: str, port: int, config: Config, link: Link | None) -> str:
     text = f"{protocol.upper()} port {port}"
-    if service == "http":
+    if service == "http" and config.http.listen is Listen.ALL:
         return f"{text} on all interfaces"
     text += f" on {link.name}" if link else ""
+    if service == "http":
+        return f"{text}, the subnets and loopback only"
     if service == "dhcp":
         start, end = config.dhcp.range_start, config.dhcp.range_end
         text += f", machines that are no node get {start} to {end}" if start else ", for nodes only: no range is configured"

@@ -3,7 +3,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Paths, TftpConfig, TlsConfig
+from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Listen, Paths, TftpConfig, TlsConfig
 from bootsvc.dhcp.settings import Mode, Subnet, Unknown
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
@@ -229,7 +229,7 @@ def test_who_else_may_ask(tmp_path: Path) -> None:
     config = load(tmp_path, "bootsvc: {dns: {networks: [10.2.0.0/16]}, tftp: {networks: [10.3.0.0/16, 192.0.2.1]}}")
     assert config.dns.networks == (IPv4Network("10.2.0.0/16"),)
     assert config.tftp.networks == (IPv4Network("10.3.0.0/16"), IPv4Network("192.0.2.1"))
-    with pytest.raises(Error, match="bootsvc: tftp: networks: .everybody. cannot be used"):
+    with pytest.raises(Error, match=r"bootsvc: tftp: networks: .everybody. cannot be used"):
         load(tmp_path, "bootsvc: {tftp: {networks: [everybody]}}")
 
 
@@ -278,15 +278,17 @@ def test_http_settings(tmp_path: Path) -> None:
     path.write_text(
         "warewulf: {port: 80, tls: true, tls port: 443}\n"
         "api: {allowed subnets: [10.0.0.0/8, fd00::/8, 192.0.2.1]}\n"
-        "bootsvc: {http: {stall seconds: 5, drain seconds: 0, connections: 9}}\n"
+        "bootsvc: {http: {listen: networks, stall seconds: 5, drain seconds: 0, connections: 9}}\n"
         "paths: {sysconfdir: /x}\n"
     )
     http = Config.load(path).http
     assert http.tls is not None
     assert (http.port, http.tls.port, str(http.tls.key)) == (80, 443, "/x/warewulf/tls/warewulf.key")
     assert [str(subnet) for subnet in http.api_subnets] == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
+    assert http.listen is Listen.NETWORKS
     assert (http.stall_seconds, http.drain_seconds, http.max_connections, http.header_seconds) == (5, 0, 9, 10)
     path.write_text("bootsvc: {http: {tls: {certificate: /c, key: /k}}}\n")
+    assert Config.load(path).http.listen is Listen.ALL, "as Warewulf's server"
     assert str(Config.load(path).http.tls) == str(TlsConfig(certificate=Path("/c"), key=Path("/k")))
 
 

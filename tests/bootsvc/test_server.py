@@ -190,6 +190,56 @@ def test_tftp_answers_only_networks_that_boot_from_here(boot_network: Any, tmp_p
     assert [source for source in strangers if gets(source)] == ["10.99.0.5", "10.97.0.5"], "as nodes.conf is now"
 
 
+def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any, tmp_path: Path) -> None:
+    network = boot_network
+    for device, address in (("boot0", "10.77.0.11/24"), ("other0", "192.168.77.2/24")):
+        network.on(network.client, "ip", "address", "add", address, "dev", device)
+    # Somebody else's server, on an address that is none of ours to serve.
+    network.on(network.server, "ip", "address", "add", "10.99.0.1/24", "dev", "boot0")
+    network.popen(network.server, "python3", "-m", "http.server", "--bind", "10.99.0.1", "9873")
+    server = Server(network, tmp_path, settings="bootsvc: {http: {listen: networks}}\n")
+    server.wait_log("INFO ready")
+
+    def reaches(where: str, *options: str, on: str = network.client) -> bool:
+        return "counters" in network.on(
+            on, "curl", "-s", "--max-time", "2", *options, f"http://{where}:9873/status", check=False
+        )
+
+    assert reaches("10.77.0.1")
+    assert [each for each in ("10.77.0.1", "127.0.0.1", "[::1]") if not reaches(each, on=network.server)] == []
+    assert not reaches("192.168.77.1")
+    # Our address by way of another interface.
+    network.on(network.client, "ip", "route", "add", "10.77.0.1/32", "dev", "other0")
+    assert not reaches("10.77.0.1")
+    network.on(network.client, "ip", "route", "delete", "10.77.0.1/32", "dev", "other0")
+    server.warewulf_conf.write_text(
+        server.warewulf_conf.read_text().replace(
+            "listen: networks}", "listen: networks}, dhcp: {subnets: [{network: 192.168.77.0/24}]}"
+        )
+    )
+    server.wait_log("http listening if=other0 address=192.168.77.1")
+    assert reaches("192.168.77.1")
+    # The boot interface is made anew, as a bridge is when the network is restarted.
+    network.on(network.server, "ip", "link", "delete", "boot0")
+    network.on(network.server, "ip", "link", "add", "boot0", "type", "veth", "peer", "name", "boot0", "netns", network.client)
+    network.on(network.server, "ip", "address", "add", "10.77.0.1/24", "dev", "boot0")
+    network.on(network.client, "ip", "address", "add", "10.77.0.11/24", "dev", "boot0")
+    for namespace in (network.server, network.client):
+        network.on(namespace, "ip", "link", "set", "boot0", "up")
+    server.wait_log("http listening if=boot0 address=10.77.0.1")
+    assert reaches("10.77.0.1")
+
+
+def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp_path: Path) -> None:
+    holder = boot_network.popen(boot_network.server, "python3", "-m", "http.server", "--bind", "10.77.0.1", "9873")
+    while ":9873 " not in boot_network.on(boot_network.server, "ss", "-Hltn"):
+        pass
+    server = Server(boot_network, tmp_path, settings="bootsvc: {http: {listen: networks}}\n")
+    out, _ = server.process.communicate(timeout=20)
+    assert server.process.returncode == 1
+    assert f"wwctl: TCP port 9873 is taken by python3 (process {holder.pid})\n" in out
+
+
 def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:
     holder = boot_network.popen(boot_network.server, "busybox", "udhcpd", "-f", str(_udhcpd_conf(tmp_path)))
     _until_bound(boot_network, 67)

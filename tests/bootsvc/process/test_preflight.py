@@ -69,6 +69,7 @@ def test_all_is_well(site: Site) -> None:
     run = site.check()
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.startswith("WHAT       STATE  FINDING\n")
+    assert "TCP port 9873 on all interfaces" in run.stdout
     for text in ("boot0 with 10.77.0.1, network 10.77.0.0/24", "machines that are no node get 10.77.0.100 to 10.77.0.110"):
         assert text in run.stdout
     assert site.findings(fails=False) == {}
@@ -117,6 +118,18 @@ def test_a_dhcp_server_on_another_interface_is_not_in_the_way(site: Site) -> Non
 
 def test_http_needs_its_port_on_all_addresses(site: Site) -> None:
     holder = site.start("python3", "-m", "http.server", "--bind", "192.168.77.1", "9873", port=9873)
+    assert f"error: TCP port 9873 is taken by python3 (process {holder.pid})" in site.findings()["http"]
+
+
+def test_http_on_the_networks_only_leaves_other_addresses_to_others(site: Site) -> None:
+    site.conf.write_text(site.conf.read_text() + "bootsvc: {http: {listen: networks}}\n")
+    other = site.start("python3", "-m", "http.server", "--bind", "192.168.77.1", "9873", port=9873)
+    run = site.check()
+    assert run.returncode == 0, run.stdout
+    assert "TCP port 9873 on boot0, the subnets and loopback only" in run.stdout
+    other.kill()
+    other.communicate()
+    holder = site.start("python3", "-m", "http.server", "--bind", "10.77.0.1", "9873", port=9873)
     assert f"error: TCP port 9873 is taken by python3 (process {holder.pid})" in site.findings()["http"]
 
 
