@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bootsvc.artifacts import Artifacts
-from bootsvc.attached import Attached
+from bootsvc.attached import Attached, AttachedAddresses
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config, Listen
@@ -34,7 +34,7 @@ from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.networks import NetworkSet
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.net.udp import Budget
-from bootsvc.overlays import describe_server
+from bootsvc.overlays import HeadNode, describe_server, places_of
 from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
 from bootsvc.process.notify import Notifier
@@ -49,7 +49,6 @@ from bootsvc.watching import WatchedFile
 from images.catalog import Catalog
 from images.errors import Error
 from images.locks import Locked, exclusive
-from netboot.engine import Server
 from netboot.urls import Urls
 
 log = logging.getLogger(__name__)
@@ -81,6 +80,7 @@ class Application:
         urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
+        self._addresses = AttachedAddresses(self.config)
         self._dns_addresses: frozenset[IPv4Address] = frozenset()
         self._dns = DnsService(self.config, self.registry, host_name, holder=self._dns_holder, on_serving=self._on_dns)
         artifacts = Artifacts(config, catalog, self.registry, lambda: self._describe(urls))
@@ -120,7 +120,9 @@ class Application:
 
     def services(self) -> list[Service]:
         """What the configuration asks for; DNS first, since DHCP tells of it; HTTP last: if it answers `/status`, all do."""
-        services: list[Service] = [self._dns] if self._config.dns.enabled else []
+        services: list[Service] = [self._addresses]
+        if self._config.dns.enabled:
+            services.append(self._dns)
         if self._config.dhcp.enabled:
             services += [self._dhcp, RouterAdvertiser(self.config)]
         if self._config.tftp.enabled:
@@ -278,9 +280,10 @@ class Application:
             "dns": self._dns.count(),
         }
 
-    def _describe(self, urls: Urls) -> Server:
+    def _describe(self, urls: Urls) -> HeadNode:
         """The head node as overlays see it, now."""
-        return describe_server(self._config, urls, self._link.network)
+        config = self._config
+        return HeadNode(describe_server(config, urls, self._link.network), places_of(config, self._addresses.now))
 
 
 def _reloaded(old: Config, new: Config) -> Config:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from bootsvc import overlays
 from bootsvc.config import Config
 from bootsvc.overlay_build import Builder, Target
+from bootsvc.overlays import HeadNode
 from bootsvc.registry import Registry
 from images import cpio, index
 from images.atomic import write_whole
@@ -25,7 +26,6 @@ from images.interruptible import run_interruptible
 from images.kernel import choose_kernel
 from images.rendition import find_or_make, rendition_path
 from images.view import ImageView
-from netboot.engine import Server
 from netboot.errors import OverlayNotFound
 from netboot.node import Node
 from netboot.overlay_library import Library
@@ -80,10 +80,10 @@ class NoKernel(Error):
 
 
 class Artifacts:
-    """`server` is asked anew for each build, because the head node's keys and configuration may change."""
+    """`head` is asked anew for each build, because the head node's keys, configuration and addresses may change."""
 
     def __init__(
-        self, config: Config, catalog: Catalog, registry: Callable[[], Registry], server: Callable[[], Server]
+        self, config: Config, catalog: Catalog, registry: Callable[[], Registry], head: Callable[[], HeadNode]
     ) -> None:
         self._catalog = catalog
         library = Library(overlays.folders(config))
@@ -93,7 +93,7 @@ class Artifacts:
         self.secure = config.http.secure
         """Whether runtime overlays go to privileged ports only, so that boot scripts do not name them."""
         self._registry = registry
-        self._server = server
+        self._head = head
         self._generations: OrderedDict[str, Generation] = OrderedDict()
         self._ends: WeakKeyDictionary[Generation, Artifact] = WeakKeyDictionary()
         self._views: OrderedDict[str, ImageView] = OrderedDict()
@@ -258,11 +258,11 @@ class Artifacts:
 
     def _renderer(self) -> Renderer:
         """The same one while nothing changes, for it knows what all nodes together say."""
-        nodes, server = self._registry().nodes, self._server()
+        nodes, (server, places) = self._registry().nodes, self._head()
         with self._reading:
             known = self._known_renderer
-            if known is None or known.nodes is not nodes or known.server != server:
-                known = self._known_renderer = Renderer(nodes, server, results=self._results)
+            if known is None or known.nodes is not nodes or (known.seen.boot, known.seen.places) != (server, places):
+                known = self._known_renderer = Renderer(nodes, server, places=places, results=self._results)
             return known
 
     def _say_once(self, missing: OverlayNotFound) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
 
 from bootsvc.config import Config
 from bootsvc.dhcp.layout import by_interface
 from bootsvc.errors import NoInterface
-from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, find_link, list_links
+from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, find_link, list_links, until_gone
 from images.errors import Error
 
 log = logging.getLogger(__name__)
@@ -78,3 +79,31 @@ class Attached:
             self._told.discard(link)
         finally:
             begun.set()
+
+
+async def find_attached(config: Config) -> tuple[Link, frozenset[IPv4Address]]:
+    """The boot network's link, and the addresses on subnets, for a command. Raises NoInterface."""
+    links = await list_links()
+    boot = choose_link(links, config.ipaddr, config.network)
+    wires = by_interface(config, boot, links).values()
+    return boot, frozenset(link.address for wire in wires for link in wire) - {boot.address}
+
+
+class AttachedAddresses:
+    """Those addresses, as they are now."""
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self.now: frozenset[IPv4Address] = frozenset()
+        self._attached = Attached("addresses", config, self._keep)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Keep them until cancelled."""
+        await self._attached.run(ready)
+
+    async def _keep(self, link: Link, begun: asyncio.Event) -> None:
+        self.now |= {link.address}
+        begun.set()
+        try:
+            await until_gone(link)
+        finally:
+            self.now -= {link.address}

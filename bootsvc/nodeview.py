@@ -20,6 +20,7 @@ from netboot.node import Node
 from netboot.overlay_archive import place
 from netboot.overlay_library import Library
 from netboot.overlay_render import render_items
+from netboot.places import SeenServer
 
 
 class NodeNotFound(Error):
@@ -38,7 +39,8 @@ def node_view(
     node = registry.by_name(name)
     if node is None:
         raise NodeNotFound(name, [node.id for node in registry.nodes])
-    context = RenderContext(node=node, nodes=registry.nodes, server=overlays.find_server(config))
+    head = overlays.find_head(config)
+    context = RenderContext(node=node, nodes=registry.nodes, server=SeenServer(*head).by(node))
     names = [*node.system_overlay, *node.runtime_overlay]
     view = ImageView(scan(rootfs, excludes=Excludes([])))
     placement = place(render_items(overlays.load_all(names, Library(overlays.folders(config)), missing), context), view)

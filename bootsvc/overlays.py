@@ -3,16 +3,20 @@
 import asyncio
 import socket
 import stat
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from bootsvc.config import Config
+from bootsvc.errors import NoInterface
 from netboot.engine import Export, Server
 from netboot.errors import OverlayNotFound
 from netboot.overlay import Overlay, shipped
 from netboot.overlay_library import Library
 from netboot.overlay_render import OWN_INIT
+from netboot.places import Place
 from netboot.urls import Urls
 
 
@@ -57,16 +61,50 @@ def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
     )
 
 
-def find_server(config: Config) -> Server:
-    """As `describe_server`, for a command; raises NoInterface when warewulf.conf does not say where the boot network is."""
-    address, network = config.ipaddr, config.network
-    if address is None or network is None:
-        # Only here: it asks the kernel for its interfaces.
-        from bootsvc.net.links import find_link
+class HeadNode(NamedTuple):
+    """The head node as overlays see it: on the boot network, and on others."""
 
-        link = asyncio.run(find_link(address, network))
-        address, network = link.address, link.network
-    return describe_server(config, Urls(address=address, port=config.http.port), network)
+    server: Server
+    places: tuple[Place, ...] = ()
+
+
+def places_of(config: Config, addresses: Iterable[IPv4Address]) -> tuple[Place, ...]:
+    """The configured subnets on which this machine has one of these addresses."""
+    own = sorted(addresses)
+    return tuple(
+        Place(network=subnet.network, address=address, dns=subnet.dns or config.dhcp.dns)
+        for subnet in config.dhcp.subnets
+        for address in [address for address in own if address in subnet.network][:1]
+    )
+
+
+def find_head(config: Config) -> HeadNode:
+    """The head node as nodes see it, for a command; where DNS is to be served, it says so.
+
+    Raises NoInterface when warewulf.conf does not say where the boot network is.
+    """
+    address, network, own = config.ipaddr, config.network, frozenset[IPv4Address]()
+    if address is None or network is None or config.dhcp.subnets:
+        # Only here: it asks the kernel for its interfaces.
+        from bootsvc.attached import find_attached
+
+        try:
+            boot, own = asyncio.run(find_attached(config))
+        except NoInterface:
+            # Overlays may be built before the interface is there.
+            if address is None or network is None:
+                raise
+        else:
+            address, network = boot.address, network or boot.network
+    if config.dns.enabled:
+        config = replace(config, dhcp=config.dhcp.with_dns(address, {address, *own}))
+    server = describe_server(config, Urls(address=address, port=config.http.port), network)
+    return HeadNode(server, places_of(config, own))
+
+
+def find_server(config: Config) -> Server:
+    """That of `find_head`."""
+    return find_head(config).server
 
 
 def exports(config: Config, network: IPv4Network) -> tuple[Export, ...]:

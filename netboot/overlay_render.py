@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from ipaddress import IPv4Address
 
 from netboot.engine import Output, RenderContext, Rendering, Server
 from netboot.engines import render, suffix_of
 from netboot.head_files import FileCache, FileRead, NotedFiles
 from netboot.node import Node
 from netboot.overlay import Item, Overlay, checked, is_our_own
+from netboot.places import Place, SeenServer
 from netboot.reads import ReadPath, Trace, digest
 
 OWN_INIT = "wwinit"
@@ -56,6 +58,8 @@ class Results:
         self._kept: dict[_Key, dict[_Kind, dict[bytes, Made]]] = {}
         self._lock = threading.Lock()
         self._making: dict[_Key, threading.Lock] = {}
+        self.places = 1
+        """On how many networks nodes see the head node, each by another address."""
 
     def making(self, key: _Key) -> threading.Lock:
         """Held while a template is rendered: of a cluster that boots at once, one node does what all need."""
@@ -83,7 +87,7 @@ class Results:
             by_values = kinds.setdefault((made.reads, made.files), {})
             by_values[values] = made
             # The oldest go first: dictionaries keep their order.
-            limit = MAX_OF_ALL_NODES if any(path[0] == "nodes" for path in made.reads) else MAX_RESULTS
+            limit = (MAX_OF_ALL_NODES if any(path[0] == "nodes" for path in made.reads) else MAX_RESULTS) * self.places
             while len(by_values) > limit:
                 del by_values[next(iter(by_values))]
             while len(kinds) > MAX_KINDS:
@@ -97,17 +101,22 @@ class Results:
 class Renderer:
     """Renders for the nodes and the head node as they are at one moment."""
 
-    def __init__(self, nodes: Sequence[Node], server: Server, *, results: Results | None = None) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], server: Server, *, places: Sequence[Place] = (), results: Results | None = None
+    ) -> None:
+        """`server` is the head node on the boot network, and `places` are its other networks."""
         self.nodes = nodes
-        self.server = server
+        self.seen = SeenServer(server, places)
         self.results = results or Results()
+        self.results.places = 1 + len(places)
         self._context = RenderContext(node=Node(), nodes=nodes, server=server)
-        self._common: dict[frozenset[ReadPath], bytes] = {}
+        self._common: dict[tuple[IPv4Address, frozenset[ReadPath]], bytes] = {}
+        self._of_nodes: dict[frozenset[ReadPath], bytes] = {}
         self._lock = threading.Lock()
 
     def context(self, node: Node, *, kernel_version: str = "", now: datetime | None = None) -> RenderContext:
         """What a template of no overlay in particular would see."""
-        return replace(self._context, node=node, kernel_version=kernel_version, now=now)
+        return replace(self._context, node=node, server=self.seen.by(node), kernel_version=kernel_version, now=now)
 
     def render(self, overlays: Sequence[Overlay], context: RenderContext) -> Placed:
         """What the overlays put on the context's node, by path; a later overlay wins. Raises OverlayError."""
@@ -134,14 +143,23 @@ class Renderer:
         return Placed(items=placed, removals=tuple(removals), reads=frozenset(reads), files=frozenset(files))
 
     def values(self, reads: Iterable[ReadPath], context: RenderContext) -> bytes:
-        """A digest of what the context says at these paths; the part that all nodes share is worked out once."""
+        """A digest of what the context says at these paths; the part that all nodes of a network share is worked out once."""
         common = frozenset(path for path in reads if path[0] in COMMON)
         own = digest((path for path in reads if path[0] not in COMMON), context)
+        key = context.server.address, common
         with self._lock:
-            found = self._common.get(common)
+            found = self._common.get(key)
             if found is None:
-                found = self._common[common] = digest(common, context)
+                found = self._common[key] = self._digest_common(common, context)
         return hashlib.sha256(own + found).digest()
+
+    def _digest_common(self, common: frozenset[ReadPath], context: RenderContext) -> bytes:
+        """What is read of all nodes is the same on every network, and takes long."""
+        of_nodes = frozenset(path for path in common if path[0] == "nodes")
+        found = self._of_nodes.get(of_nodes)
+        if found is None:
+            found = self._of_nodes[of_nodes] = digest(of_nodes, context)
+        return found + digest(common - of_nodes, context)
 
     def make(self, item: Item, context: RenderContext) -> Made:
         """What one item of the context's overlay becomes. Raises OverlayError."""

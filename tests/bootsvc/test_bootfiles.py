@@ -8,6 +8,7 @@ import pytest
 from bootsvc.artifacts import Artifacts
 from bootsvc.bootfiles import Asked, BootFiles, Refused
 from bootsvc.config import Config, Paths
+from bootsvc.overlays import HeadNode
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
 from images.catalog import Catalog
@@ -26,7 +27,7 @@ def files(tmp_path: Path) -> BootFiles:
     urls = Urls(address=IPv4Address("10.0.0.1"), port=9873)
     network = IPv4Network("10.0.0.0/24")
     server = Server(name="head", address=urls.address, network=network, domain="", urls=urls, authorized_keys=())
-    return BootFiles(Artifacts(Config(paths=paths), catalog, lambda: NODES, lambda: server), lambda: NODES, urls)
+    return BootFiles(Artifacts(Config(paths=paths), catalog, lambda: NODES, lambda: HeadNode(server)), lambda: NODES, urls)
 
 
 async def test_a_loop_of_requests_does_not_fill_the_log(files: BootFiles, caplog: pytest.LogCaptureFixture) -> None:

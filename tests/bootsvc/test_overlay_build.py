@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from netboot.errors import OverlayError
 from netboot.node import Node, to_node
 from netboot.overlay_library import Library
 from netboot.overlay_render import Renderer, Results
+from netboot.places import Place
 from netboot.urls import Stage, Urls
 
 ADDRESS = IPv4Address("10.0.0.100")
@@ -201,6 +203,37 @@ def test_a_file_of_all_nodes_is_rendered_once(site: Site) -> None:
     for one in nodes:
         builder.build(Target(node=one, stage=Stage.SYSTEM, generation="g", view=lambda: ImageView([])), renderer)
     assert len(seen) == 2  # etc/hosts and etc/motd
+
+
+def test_nodes_on_other_networks_are_told_the_address_there_at_no_cost_to_the_others(site: Site) -> None:
+    site.write("base/rootfs/etc/hosts.j2", "{{ server.address }} head\n" + HOSTS)
+    places = [
+        Place(network=IPv4Network(f"10.{number}.0.0/24"), address=IPv4Address(f"10.{number}.0.254")) for number in range(1, 6)
+    ]
+    # In turn, so that what is remembered of one network must outlive the others.
+    nodes = [
+        node(f"n{last}-{number}", f"10.{number}.0.{last}", overlays=("base",)) for last in range(1, 4) for number in range(6)
+    ]
+    kept: list[object] = []
+
+    class Watched(Results):
+        def keep(self, *given: object) -> None:
+            kept.append(given)
+            super().keep(*given)  # type: ignore[arg-type]
+
+    server = site.renderer().seen.boot
+    renderer = Renderer(nodes, server, places=places, results=Watched())
+    targets = [Target(node=one, stage=Stage.SYSTEM, generation="g", view=lambda: ImageView([])) for one in nodes]
+    built = [site.builder().build(target, renderer) for target in targets]
+    first = [content(each)["etc/hosts"].decode().partition(" ")[0] for each in built]
+    assert first == [str(ADDRESS), *(f"10.{number}.0.254" for number in range(1, 6))] * 3
+    assert len(kept) == 7, "the hosts file once for each network, and what says nothing of the head node once for all"
+    assert len({each.parts[0] for each in built}) == 6
+    again = Renderer(nodes, server, places=places)
+    assert [site.builder().is_current(target, again) for target in targets] == [True] * len(targets)
+    moved = [replace(place, address=IPv4Address(f"10.{number}.0.253")) for number, place in enumerate(places, 1)]
+    changed = Renderer(nodes, server, places=moved)
+    assert [site.builder().is_current(target, changed) for target in targets[:6]] == [True] + [False] * 5
 
 
 def test_a_cluster_that_boots_at_once_renders_it_once(site: Site) -> None:

@@ -45,7 +45,7 @@ def _show(invocation: Invocation, /, name: str, file: str, node_name: str | None
 def find_node(site: Site, name: str) -> Node:
     """The node, or the head node, which the host overlay is for. Raises UnknownName with the closest one."""
     node = site.registry.by_name(name)
-    if node is None and name in (socket.gethostname(), site.renderer.server.name):
+    if node is None and name in (socket.gethostname(), site.renderer.seen.boot.name):
         return Node(id=name)
     if node is None:
         raise UnknownName("node", name, [known.id for known in site.registry.nodes])

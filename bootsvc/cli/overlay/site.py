@@ -15,7 +15,7 @@ from bootsvc.cli.command import Invocation
 from bootsvc.cli.terminal import warn
 from bootsvc.config import Config
 from bootsvc.overlay_site import FileNotInOverlay, SiteOverlays, inside, place
-from bootsvc.overlays import find_server, folders
+from bootsvc.overlays import find_head, folders
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
 from images.catalog import Catalog
@@ -61,7 +61,8 @@ class Site:
     @cached_property
     def renderer(self) -> Renderer:
         """Raises NoInterface when warewulf.conf does not say where the boot network is."""
-        return Renderer(self.registry.nodes, find_server(self.config))
+        head = find_head(self.config)
+        return Renderer(self.registry.nodes, head.server, places=head.places)
 
     @cached_property
     def _generations(self) -> dict[str, Generation | None]:

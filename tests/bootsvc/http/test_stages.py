@@ -24,6 +24,7 @@ from bootsvc.boots import BootEvent
 from bootsvc.config import Config, Paths
 from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
+from bootsvc.overlays import HeadNode
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
 from images import cpio
@@ -101,7 +102,7 @@ async def head(tmp_path: Path) -> AsyncIterator[Head]:
     server = Server(
         name="head", address=urls.address, network=IPv4Network("127.0.0.0/8"), domain="", urls=urls, authorized_keys=()
     )
-    made.artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: server)
+    made.artifacts = Artifacts(Config(paths=paths), made.catalog, lambda: made.registry, lambda: HeadNode(server))
     ipxe = tmp_path / "ipxe"
     ipxe.mkdir()
     (ipxe / "snponly.efi").write_bytes(b"iPXE")

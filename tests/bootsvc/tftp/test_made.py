@@ -18,6 +18,7 @@ from conditions import until
 from bootsvc.artifacts import Artifacts
 from bootsvc.bootfiles import BootFiles
 from bootsvc.config import Config, Paths
+from bootsvc.overlays import HeadNode
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
 from bootsvc.tftp.made import MadeFiles, optional
@@ -75,7 +76,7 @@ async def head(tmp_path: Path, require_tool: Any) -> AsyncIterator[Head]:
     registry = Registry.build(Snapshot(nodes={"n1": entry}), IPv4Network("127.0.0.0/8"))
     urls = Urls(address=LOOPBACK, port=9873)
     server = Server(name="h", address=LOOPBACK, network=IPv4Network("127.0.0.0/8"), domain="", urls=urls, authorized_keys=())
-    artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: server)
+    artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: HeadNode(server))
     files = BootFiles(artifacts, lambda: registry, urls, catalog.find_rootfs)
 
     def identify(_: IPv4Address) -> str | None:
