@@ -1,10 +1,13 @@
-"""The lab's command: `lab.py list`, `lab.py run [SCENARIO…]`. Run it by path with the project's own Python, as root."""
+"""The lab's command: `lab.py list`, `lab.py run [SCENARIO…]`, `lab.py record [NAME…]`. Run it by path with the project's
+own Python, as root.
+"""
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 
+from recorder import CLIENTS, record_clients, record_scenario
 from scenario import FOLDER, Scenario, load_scenario
 from session import run_isolated
 from steps import Steps
@@ -19,9 +22,14 @@ def main() -> int:
     commands.add_parser("list", help="the scenarios")
     run = commands.add_parser("run", help="run scenarios, one after the other; exits 0 when all of them held")
     run.add_argument("names", nargs="*", metavar="name", help="as `list` shows them; none: all of them")
+    record = commands.add_parser("record", help="run them and write what they said as captures for the tests")
+    record.add_argument("names", nargs="*", metavar="name", help=f"a scenario, or {CLIENTS!r}; none: all that tests replay")
     arguments = parser.parse_args()
     try:
-        return _list() if arguments.command == "list" else _run_all(getattr(arguments, "names", []))
+        if arguments.command == "list":
+            return _list()
+        names = getattr(arguments, "names", [])
+        return _record_all(names) if arguments.command == "record" else _run_all(_scenarios(names))
     except Error as exc:
         Steps().failed(exc.message, exc.hint)
         return 1
@@ -35,13 +43,26 @@ def _list() -> int:
     return 0
 
 
-def _run_all(names: Sequence[str]) -> int:
-    scenarios = [load_scenario(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.toml"))]
+def _scenarios(names: Sequence[str]) -> list[Scenario]:
+    """Those named, or all of them."""
+    return [load_scenario(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.toml"))]
+
+
+def _record_all(names: Sequence[str]) -> int:
+    scenarios = _scenarios([name for name in names if name != CLIENTS]) if set(names) != {CLIENTS} else []
+    status = _run_all([each for each in scenarios if names or each.recorded], record=True) if scenarios else 0
+    if status == 0 and (not names or CLIENTS in names):
+        print(f"\n{CLIENTS}: DHCP clients of operating systems, each in a namespace")
+        status = run_isolated(CLIENTS, record_clients, Steps())
+    return status
+
+
+def _run_all(scenarios: Sequence[Scenario], *, record: bool = False) -> int:
     failed = []
     took = []
     for scenario in scenarios:
         begin = time.monotonic()
-        status = _run(scenario)
+        status = _run(scenario, record=record)
         took.append(f"{time.monotonic() - begin:7.1f} s  {scenario.name}")
         if status >= 128:
             return status
@@ -52,12 +73,13 @@ def _run_all(names: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _run(scenario: Scenario) -> int:
+def _run(scenario: Scenario, *, record: bool) -> int:
     print(f"\n{scenario.name}: {scenario.description}")
     steps = Steps()
     with steps.step(f"Make the {scenario.image.value} root file system"):
         root, kernel = scenario.prepare()
-    return run_isolated(scenario.name, lambda lab: run_scenario(lab, scenario, root, kernel), steps)
+    trial = record_scenario if record else run_scenario
+    return run_isolated(scenario.name, lambda lab: trial(lab, scenario, root, kernel), steps)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,12 @@ async def _index(route: AsyncIPRoute, name: str) -> int:
     return found[0]
 
 
-async def capture(bridge: str, pcap: Path) -> Service:
-    """Record what passes the bridge until the service is stopped."""
-    command = ["tcpdump", "-i", bridge, "-U", "-n", "-s", str(SNAPLEN), "-Z", "root", "-w", str(pcap)]
+async def capture(bridge: str, pcap: Path, expression: str = "", *, snaplen: int = SNAPLEN) -> Service:
+    """Record what passes the bridge, and matches the expression (pcap-filter(7)), until the service is stopped."""
+    command = ["tcpdump", "-i", bridge, "-U", "-n", "-s", str(snaplen), "-Z", "root", "-w", str(pcap)]
+    if expression:
+        # A few packets, of which the last must not wait in the kernel until the recording ends.
+        command += ["--immediate-mode", expression]
     service = await Service.start("tcpdump", command, log=pcap.with_suffix(".log"))
     await service.says(b"listening on", 10)
     return service

@@ -72,6 +72,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unsigned: bool = False
     server_log: tuple[str, ...] = ()
     tree: bool = False
+    recorded: bool = False
     facts: tuple[Fact, ...] = ()
 
     def prepare(self) -> tuple[Path, Path]:

@@ -39,7 +39,7 @@ async def surround(lab: Lab, kind: Surroundings, hwaddr: str) -> Place:
 
 
 async def _dnsmasq(lab: Lab, hwaddr: str) -> None:
-    host = await _Host.start(lab, "dnsmasq")
+    host = await Host.start(lab, "dnsmasq")
     await host.plug(lab.head.network.bridge, "eth0", NEIGHBOUR)
     first, last = NEIGHBOUR.network[150], NEIGHBOUR.network[199]
     options = [
@@ -54,7 +54,7 @@ async def _relay(lab: Lab) -> None:
     network = lab.head.network
     await add_bridge(FAR_BRIDGE)
     await lab.service(capture(FAR_BRIDGE, lab.head.run.path / "far-bridge.pcap"))
-    router = await _Host.start(lab, "router")
+    router = await Host.start(lab, "router")
     await router.plug(network.bridge, "eth0", NEIGHBOUR)
     await router.plug(FAR_BRIDGE, "eth1", FAR_ROUTER)
     await router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
@@ -65,7 +65,7 @@ async def _relay(lab: Lab) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Host:
+class Host:
     """A network namespace, held by a process that does nothing else."""
 
     lab: Lab
@@ -73,7 +73,7 @@ class _Host:
     pid: int
 
     @classmethod
-    async def start(cls, lab: Lab, name: str) -> "_Host":
+    async def start(cls, lab: Lab, name: str) -> "Host":
         log = lab.head.run.path / f"{name}.log"
         # It says so once it is inside.
         command = ["unshare", "--net", "sh", "-c", "echo inside; exec sleep infinity"]
@@ -89,13 +89,18 @@ class _Host:
     async def run(self, *command: str) -> str:
         return await check(self._inside(*command))
 
-    async def plug(self, bridge: str, device: str, address: IPv4Interface) -> None:
-        """A cable from the bridge to `device` in the namespace."""
-        await connect(bridge, f"{self.name[:7]}-{device}", device, self.pid)
-        await self.run("ip", "address", "add", str(address), "dev", device)
+    async def plug(self, bridge: str, device: str, address: IPv4Interface | None = None, *, hwaddr: str = "") -> None:
+        """A cable from the bridge to `device` in the namespace; without an address that is left to DHCP."""
+        await connect(bridge, f"{self.name[:8]}-{device}", device, self.pid)
+        if hwaddr:
+            await self.run("ip", "link", "set", device, "address", hwaddr)
+        if address is not None:
+            await self.run("ip", "address", "add", str(address), "dev", device)
         await self.run("ip", "link", "set", device, "up")
 
-    async def serve(self, name: str, command: list[str], ready: bytes) -> None:
+    async def serve(self, name: str, command: list[str], ready: bytes) -> Service:
+        """Start a service there, and wait until its log shows `ready`."""
         log = self.lab.head.run.path / f"{name}.log"
         service = await self.lab.service(Service.start(name, self._inside(*command), log=log))
         await service.says(ready, START_SECONDS)
+        return service
