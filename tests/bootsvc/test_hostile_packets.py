@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from appliance import WIDE, LogReader, Server, widen
+from captured import load_conversations
 from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
 
@@ -30,13 +31,16 @@ GROWTH = 16 << 20
 SETTINGS = "bootsvc: {dns: {domain: cluster}}\n"
 FLOOD = Path(__file__).parent.parent / "netns" / "flood.py"
 CAPTURES = sorted((Path(__file__).parents[1] / "captures").glob("dhcp-*.pcap"))
+RECORDED = Path(__file__).parent / "dhcp" / "captures"
 LOADER = Path("/usr/lib/ipxe/undionly.kpxe")
 
 
 def captured() -> list[bytes]:
-    """What real firmware sends to port 67."""
+    """What real firmware and real clients send to port 67."""
     frames = [frame for path in CAPTURES for frame in rdpcap(str(path)) if UDP in frame]
-    return [bytes(frame[UDP].payload) for frame in frames if frame[UDP].dport == 67]
+    recorded = [exchange.request for each in load_conversations(RECORDED) for exchange in each.exchanges]
+    requests = [sent.data for sent in recorded if sent.destination[1] == 67]
+    return [*(bytes(frame[UDP].payload) for frame in frames if frame[UDP].dport == 67), *requests]
 
 
 def rss(pid: int) -> int:
