@@ -13,9 +13,13 @@ class Once:
         self._again = again
         self._said: dict[Hashable, float] = {}
 
-    def first(self, key: Hashable, now: float) -> bool:
+    def is_new(self, key: Hashable, now: float) -> bool:
         at = self._said.get(key)
-        if at is not None and now < at + self._again:
+        return at is None or now >= at + self._again
+
+    def first(self, key: Hashable, now: float) -> bool:
+        """As `is_new`, and from now on it is not."""
+        if not self.is_new(key, now):
             return False
         self._said.pop(key, None)
         self._said[key] = now

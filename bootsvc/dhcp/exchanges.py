@@ -207,7 +207,7 @@ class Exchanges:
         else:
             self.counters.declined += 1
             lease = table.decline(request.hwaddr, request.requested, now)
-            self.reporter.declined(request, node)
+            self.reporter.declined(request, node, lease)
         if lease is not None:
             self._leases.write_lease(lease, unneeded)
 

@@ -21,6 +21,7 @@ log = logging.getLogger("bootsvc.dhcp.service")
 MAX_RECENT = 65536
 """Addresses remembered for `find_hwaddr`."""
 SAY_AGAIN_SECONDS = 3600.0
+WARNINGS_AT_ONCE = 100
 _UNSAID_AT_ONCE = 1000
 _OS = Client.OS
 
@@ -45,6 +46,8 @@ class Reporter:
         self._unsaid = 0
         self._noise_budget = Budget(rate=1, burst=10)
         self._once = Once(SAY_AGAIN_SECONDS)
+        # Strangers can make up machines and addresses faster than they can be remembered.
+        self._warnings_budget = Budget(rate=1, burst=WARNINGS_AT_ONCE)
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that the address was last told to."""
@@ -119,13 +122,22 @@ class Reporter:
             *(node.id, request.interface, site.network, reserved.address, gets),
         )
 
-    def declined(self, request: BootRequest, node: Node | None) -> None:
-        owner = "" if node is None else f" (node {node.id})"
-        self.once(
-            ("declined", request.requested),
-            "%s%s found that another machine uses %s; the address is set aside for a while",
-            *(request.hwaddr, owner, request.requested),
-        )
+    def declined(self, request: BootRequest, node: Node | None, lease: Lease | None) -> None:
+        """`lease` is what was set aside; without one only a node's own address is of interest: the claim may be anybody's."""
+        key = ("declined", request.requested)
+        if lease is not None:
+            owner = "" if node is None else f" (node {node.id})"
+            self.once(
+                key,
+                "%s%s found that another machine uses %s; the address is set aside for a while",
+                *(request.hwaddr, owner, lease.address),
+            )
+        elif node is not None and any(device.ipaddr == request.requested for _, device in node.hwaddrs()):
+            self.once(
+                key,
+                "node %s (%s) found that another machine uses its address %s; find that machine, or give the node another",
+                *(node.id, request.hwaddr, request.requested),
+            )
 
     def conflict(self, interface: str, address: IPv4Address, user: str) -> None:
         self.once(
@@ -151,8 +163,10 @@ class Reporter:
             log.info("dhcp addresses on %s come from %s", interface, rival.address)
 
     def once(self, key: tuple[object, ...], text: str, *args: object) -> None:
-        """A warning, again after an hour at the earliest."""
-        if self._once.first(key, time.monotonic()):
+        """A warning, again after an hour at the earliest; beyond the budget it waits until it comes again."""
+        now = time.monotonic()
+        if self._once.is_new(key, now) and self._warnings_budget.take(now):
+            self._once.first(key, now)
             log.warning("dhcp " + text, *args)
 
     def noise(self, text: str, *args: object) -> None:

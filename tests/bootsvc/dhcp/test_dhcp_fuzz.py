@@ -20,12 +20,13 @@ from bootsvc.dhcp.exchanges import Exchanges
 from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import HEADER_SIZE, Op, Packet
+from bootsvc.dhcp.reporting import Reporter
 from bootsvc.dhcp.request import Arrival, BootRequest
 from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import BadState, MalformedPacket
 from bootsvc.net.links import Link
 from bootsvc.net.udp import Datagram
-from netboot.node import Node
+from netboot.node import Node, to_node
 
 FULL = os.environ.get("BOOTSVC_PROOF") == "full"
 PACKETS = 10_000 if FULL else 400
@@ -240,6 +241,53 @@ def test_hostile_packets_raise_nothing_and_a_client_is_served_meanwhile() -> Non
     # Every machine that was made up may hold one row of the tables, which are capped.
     assert grown < 8_000_000
     assert made.counters.malformed > HOSTILE / 10
+
+
+def message_of(kind: Message, chaddr: str, *pairs: tuple[int, bytes]) -> Datagram:
+    fields = dict([options.MESSAGE_TYPE.pair(kind), *pairs])
+    data = Packet(op=Op.BOOTREQUEST, xid=7, chaddr=bytes.fromhex(chaddr), options=fields).serialize()
+    return Datagram(data=data, source=IPv4Address(0), port=68, ifindex=LINK.index, local=IPv4Address("255.255.255.255"))
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_addresses_that_were_never_lent_are_declined_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    made, wire = service()
+    for number in range(300):
+        declined = options.REQUESTED_ADDRESS.pair(IPv4Address("10.0.2.0") + number)
+        made.receive(wire, message_of(Message.DECLINE, "5254000000aa", declined))
+    assert warnings_of(caplog) == []
+    made.receive(wire, message_of(Message.DISCOVER, "5254000000aa"))
+    assert wire.last is not None
+    lent = wire.last[0].packet.yiaddr
+    made.receive(wire, message_of(Message.DECLINE, "5254000000aa", options.REQUESTED_ADDRESS.pair(lent)))
+    (warning,) = warnings_of(caplog)
+    assert f"52:54:00:00:00:aa found that another machine uses {lent}; the address is set aside" in warning
+
+
+def test_a_flood_of_reasons_to_warn_is_no_flood_of_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    made, wire = service()
+    pxe = options.VENDOR_CLASS.pair("PXEClient")
+    for arch in range(1000, 1700):
+        made.receive(wire, message_of(Message.DISCOVER, f"5254{arch:08x}", pxe, options.CLIENT_ARCH.pair((arch,))))
+    found = warnings_of(caplog)
+    assert "no loader for client architecture 0x3e8" in found[0]
+    assert len(found) < 400
+
+
+def test_a_node_that_declines_its_own_address_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    device = {"hwaddr": "52:54:00:00:00:aa", "ipaddr": "10.0.0.7"}
+    node = to_node("n7", {"network devices": {"default": device}})
+    arrival = Arrival(interface="eth0")
+    for requested in (IPv4Address("10.0.0.8"), IPv4Address("10.0.0.7")):
+        message = message_of(Message.DECLINE, "5254000000aa", options.REQUESTED_ADDRESS.pair(requested))
+        request = BootRequest.from_packet(Packet.parse(message.data), arrival)
+        assert isinstance(request, BootRequest)
+        Reporter(None).declined(request, node, None)
+    (warning,) = warnings_of(caplog)
+    assert "node n7 (52:54:00:00:00:aa) found that another machine uses its address 10.0.0.7" in warning
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"\xc0\x00", b"\x05abc", bytes([1, 97, 0xC0, 0]), b"\x3f" * 300])
