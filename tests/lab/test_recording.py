@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import recording
 from captured import load_conversation
+from clients import CLIENTS
 from recording import Asker, Datagram, conversation, dhcp_exchanges, tftp_exchanges
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
+from scenario import FOLDER, load_scenario
 
 HEAD, NODE, NOBODY = IPv4Address("10.77.0.1"), IPv4Address("10.77.0.11"), IPv4Address(0)
 HWADDR, OTHER = "52:54:00:b0:07:01", "52:54:00:b0:07:02"
@@ -76,6 +78,14 @@ def test_the_reader_finds_what_was_written(tmp_path: Path, data: bytes) -> None:
     ]
     assert [(each.source, each.destination) for each in found.sent][1] == (offer.source, offer.destination)
     assert [each.known for each in found.exchanges] == [False, True]
+
+
+def test_what_is_to_be_recorded_is_there_and_nothing_else() -> None:
+    scenarios = [load_scenario(path.stem) for path in FOLDER.glob("*.toml")]
+    recorded = {each.name for each in scenarios if each.recorded} | {f"client-{each.name}" for each in CLIENTS}
+    folder = recording.FOLDERS["dhcp"]
+    assert {path.stem for path in folder.glob("*.txt")} == {path.stem for path in folder.glob("*.golden")} == recorded
+    assert {path.stem for path in recording.FOLDERS["tftp"].iterdir()} <= recorded
 
 
 def test_a_frame_is_read_without_its_padding(tmp_path: Path) -> None:
