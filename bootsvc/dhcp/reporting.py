@@ -159,15 +159,18 @@ class Reporter:
                 "`bootsvc: dhcp: mode: proxy` in warewulf.conf",
                 *(interface, rival.address),
             )
-        elif self._once.first(key, time.monotonic()):
+        elif self._is_due(key):
             log.info("dhcp addresses on %s come from %s", interface, rival.address)
 
     def once(self, key: tuple[object, ...], text: str, *args: object) -> None:
-        """A warning, again after an hour at the earliest; beyond the budget it waits until it comes again."""
-        now = time.monotonic()
-        if self._once.is_new(key, now) and self._warnings_budget.take(now):
-            self._once.first(key, now)
+        """A warning, again after an hour at the earliest."""
+        if self._is_due(key):
             log.warning("dhcp " + text, *args)
+
+    def _is_due(self, key: tuple[object, ...]) -> bool:
+        """Whether it was not said yet, and may be said now; what is beyond the budget waits until it comes again."""
+        now = time.monotonic()
+        return self._once.is_new(key, now) and self._warnings_budget.take(now) and self._once.first(key, now)
 
     def noise(self, text: str, *args: object) -> None:
         if self._noise_budget.take(time.monotonic()):
