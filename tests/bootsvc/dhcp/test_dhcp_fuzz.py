@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
+from captured import load_conversations
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
@@ -31,6 +32,8 @@ from netboot.node import Node, to_node
 FULL = os.environ.get("BOOTSVC_PROOF") == "full"
 PACKETS = 10_000 if FULL else 400
 HOSTILE = 1_000_000 if FULL else 5_000
+GENERATED = 2_000 if FULL else 200
+RECORDED = Path(__file__).parent / "captures"
 CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("dhcp-*.pcap"))
 SERVER, NETWORK = IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/16")
 LINK = Link(name="eth0", index=2, hwaddr="02:00:00:00:00:01", address=SERVER, network=NETWORK)
@@ -180,8 +183,11 @@ def service() -> tuple[Exchanges, Caught]:
 def hostile(rng: random.Random) -> Iterator[bytes]:
     """Random bytes, cut packets, flipped bytes, swapped tails and lying lengths, of real packets and of generated ones."""
     real = [bytes(frame[UDP].payload) for path in CAPTURES for frame in rdpcap(str(path)) if UDP in frame]
+    real += [sent.data for each in load_conversations(RECORDED) for sent in each.sent]
+    # To make one anew for each packet would take most of the time.
+    made = [generated(rng)[0].serialize() for _ in range(GENERATED)]
     while True:
-        data = bytearray(rng.choice(real) if rng.random() < 0.5 else generated(rng)[0].serialize())
+        data = bytearray(rng.choice(real if rng.random() < 0.5 else made))
         match rng.randrange(6):
             case 0:
                 yield rng.randbytes(rng.randrange(700))
