@@ -138,6 +138,11 @@ def parts(value: Any, *paths: ReadPath) -> Any:
     return value
 
 
+def members(value: object) -> int:
+    """How many members a stand-in has, which is not noted as read; 0 for anything else."""
+    return len(value._value) if isinstance(value, TrackedMapping | TrackedSequence) else 0
+
+
 class TrackedRecord(_Tracked):
     __slots__ = ()
 

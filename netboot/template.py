@@ -24,11 +24,15 @@ from netboot.facts import FILTERS, NodeFacts
 from netboot.hostnames import host_names
 from netboot.output_marks import END, FILE, LINK, MARK, cut
 from netboot.reads import COUNT, EACH, KEYS, Trace, parts, stand_in, whole
+from netboot.template_steps import BUDGET, MAX_STEPS, Budget, charge_call, charge_format, count
+from netboot.template_steps import FILTERS as COUNTING
 from netboot.template_variables import variables
 
 _MARK = re.compile(f"{MARK}\n?")
 MAX_TEXT = 16 << 20
 """Characters of all that one template writes, and of one text or list that it multiplies: what a mistake may cost."""
+MAX_BITS = 1 << 32
+"""Of two factors, the product of their lengths: what a multiplication costs."""
 _FAILURES = (
     jinja2.TemplateError,
     TypeError,
@@ -42,24 +46,39 @@ _FAILURES = (
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Of two operators a few characters could fill the memory, or take for ever."""
+    """Of three operators, and of calls, a few characters could fill the memory, or take for ever."""
 
-    intercepted_binops = frozenset(("*", "**"))
+    intercepted_binops = frozenset(("*", "**", "%"))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Raises ValueError for a result beyond the limits."""
         for one, times in ((left, right), (right, left)):
             if operator == "*" and isinstance(one, Sized) and isinstance(times, int) and len(one) * times > MAX_TEXT:
                 raise ValueError(f"a text or list of {len(one) * times} is longer than {MAX_TEXT}")
+        if (
+            operator == "*"
+            and isinstance(left, int)
+            and isinstance(right, int)
+            and left.bit_length() * right.bit_length() > MAX_BITS
+        ):
+            raise ValueError("a product is too large")
+        if operator == "%" and isinstance(left, str):
+            charge_format(context, left, right)
         if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MAX_TEXT:
             raise ValueError(f"{left} ** {right} is too large")
         return super().call_binop(context, operator, left, right)
 
+    def call(__self, __context: Any, __called: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raises ValueError when the rendering has taken too many steps. The names are no keyword arguments of a template."""
+        charge_call(__context, __called, (*args, *kwargs.values()))
+        return super().call(__context, __called, *args, **kwargs)
+
 
 class Jinja:
-    """The engine."""
+    """The engine; `steps` is how much work a rendering may be (`template_steps`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, steps: int = MAX_STEPS) -> None:
+        self._steps = steps
         self._environment = _Environment(
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -69,19 +88,21 @@ class Jinja:
             cache_size=0,
         )
         self._environment.globals.clear()
-        self._environment.filters |= FILTERS
+        self._environment.filters |= {**FILTERS, **COUNTING}
         self._environment.policies["json.dumps_function"] = _dumps
 
     def parse(self, source: str) -> "JinjaTemplate":
         try:
-            return JinjaTemplate(source, self._environment.from_string(source))
+            compiled = self._environment.from_string(count(self._environment.parse(source)))
+            return JinjaTemplate(source, compiled, self._steps)
         except _FAILURES as exc:
             raise TemplateError(str(exc), line=getattr(exc, "lineno", None)) from exc
 
 
 class JinjaTemplate:
-    def __init__(self, source: str, template: jinja2.Template) -> None:
+    def __init__(self, source: str, template: jinja2.Template, steps: int) -> None:
         self._source = source
+        self._steps = steps
         self._template = template
 
     def variables(self) -> list[Variable]:
@@ -93,12 +114,13 @@ class JinjaTemplate:
         aborted = False
         try:
             try:
-                self._write(call.names(trace), pieces)
+                self._write({**call.names(trace), BUDGET: Budget(self._steps)}, pieces)
             except _Aborted:
                 aborted = True
             return Rendering(outputs=tuple(_outputs("".join(pieces), path)), aborted=aborted, backup=call.backup)
         except _FAILURES as exc:
-            raise TemplateError(str(exc), line=getattr(exc, "lineno", None) or _line(exc)) from exc
+            reason = str(exc) or "it needs more memory than there is"
+            raise TemplateError(reason, line=getattr(exc, "lineno", None) or _line(exc)) from exc
         except Error as exc:
             raise TemplateError(exc.message, line=_line(exc), hint=exc.hint) from exc
 

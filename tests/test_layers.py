@@ -128,6 +128,7 @@ PURE = (
     "netboot.storage",
     "netboot.systemd_names",
     "netboot.template",
+    "netboot.template_steps",
     "netboot.urls",
 )
 IMPURE = ("asyncio", "socket", "time", "os", "logging")
