@@ -16,7 +16,10 @@ from pathlib import Path
 import msgspec
 
 from images.atomic import sync_folder, write_whole
+from images.copying import CopyFailed, copy_tree
 from images.errors import Error
+from images.mounts import find_mounts
+from images.rename import exchange, sync_file_system
 from images.rootfs import remove_tree
 from netboot import overlay, overlay_toml
 from netboot.engines import suffix_of
@@ -24,6 +27,8 @@ from netboot.overlay import Attributes, Description
 
 _STAGING, _GONE = ".new-", ".old-"
 """Beside the overlays, on the same file system: no overlay's name begins with a dot, and no build looks there."""
+_ELSEWHERE = ".bootsvc-new-"
+"""The same beside an overlay that is a link to a folder elsewhere, where others have files of their own."""
 
 
 class BadOverlayName(Error):
@@ -220,9 +225,9 @@ class SiteOverlays:
             raise NoParent(name, str(parent))
 
     @contextlib.contextmanager
-    def _staged(self) -> Iterator[Path]:
+    def _staged(self, beside: Path | None = None) -> Iterator[Path]:
         """An empty folder that vanishes with what is still in it."""
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.site))
+        staging = Path(tempfile.mkdtemp(prefix=_ELSEWHERE if beside else _STAGING, dir=beside or self.site))
         staging.chmod(0o755)
         try:
             yield staging
@@ -236,11 +241,37 @@ class SiteOverlays:
         descriptor = os.open(self.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            for left in [path for path in self.site.iterdir() if path.name.startswith((_STAGING, _GONE))]:
-                _discard(left)
+            _remove_unfinished(self.site, _STAGING, _GONE)
             yield _Changing(self)
         finally:
             os.close(descriptor)
+
+    @contextlib.contextmanager
+    def whole(self, name: str) -> Iterator["SiteOverlays"]:
+        """To change many files of an overlay at once: what is changed in the overlays that this gives takes the overlay's
+        place in one rename when the block ends well. Until then, and after a crash, it is as it was.
+
+        Raises OverlayNotFound, or Error when something is mounted in it or it cannot be copied.
+        """
+        with self._changing():
+            self.find(name)
+            known = self.is_site(name)
+            # A link to a folder elsewhere stays one.
+            folder = (self.site / name).resolve()
+            _remove_unfinished(folder.parent, _ELSEWHERE)
+            with self._staged(None if folder.parent == self.site.resolve() else folder.parent) as staging:
+                copies = SiteOverlays(staging, self.folders[1])
+                if known:
+                    _copy(folder, staging / name)
+                else:
+                    copies.clone(name)
+                yield copies
+                sync_file_system(staging)
+                if known:
+                    exchange(staging / name, folder)
+                else:
+                    (staging / name).rename(folder)
+                sync_folder(folder.parent)
 
     def clone(self, name: str) -> Path:
         """The site's own copy of an overlay of ours, in one rename; only for who holds the lock."""
@@ -264,6 +295,25 @@ class _Changing:
         if self.overlays.is_site(name):
             return self.overlays.site / name
         return self.overlays.clone(name)
+
+
+def _remove_unfinished(folder: Path, *prefixes: str) -> None:
+    """What killed commands left."""
+    for left in [path for path in folder.iterdir() if path.name.startswith(prefixes)]:
+        _discard(left)
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    mounts = find_mounts(folder)
+    if mounts:
+        mounted = folder / os.fsdecode(min(mounts))
+        raise Error(f"something is mounted in an overlay, at {mounted}", hint=f"unmount it first: umount {mounted}")
+    copy.mkdir()
+    try:
+        copy_tree(folder, copy, stopped=lambda: False)
+    except CopyFailed as exc:
+        reason = exc.__cause__.strerror if isinstance(exc.__cause__, OSError) else exc.message
+        raise Error(f"cannot copy {folder} to {copy}: {reason}", hint=exc.hint) from exc
 
 
 def _materialize(folder: Path) -> None:

@@ -11,7 +11,7 @@ import click
 
 from bootsvc.cli.command import Invocation, Verb
 from bootsvc.cli.overlay.site import Site, file_argument, name_argument, need_root, warn_of_rest
-from bootsvc.overlay_site import FileExists, Mode, NoParent, inside, place
+from bootsvc.overlay_site import FileExists, Mode, NoParent, SiteOverlays, inside, place
 from images.cpio import MAX_FIELD
 from images.errors import Error
 from netboot import overlay
@@ -97,16 +97,25 @@ def _import(invocation: Invocation, /, name: str, source: str, dest: str | None,
     if not parents and not (tree / top).parent.is_dir():
         raise NoParent(name, str(Path(top).parent))
     warn_of_rest(site, name)
-    for one in sources:
-        wanted = Mode(mode=stat.S_IMODE(one.info.st_mode), uid=one.info.st_uid, gid=one.info.st_gid)
-        if stat.S_ISDIR(one.info.st_mode):
-            site.overlays.make_directory(name, one.path, wanted.mode or 0o755, parents=True)
-            site.overlays.change(name, one.path, wanted)
-        elif stat.S_ISLNK(one.info.st_mode):
-            site.overlays.link(name, one.path, os.readlink(one.full), parents=True)
-        else:
-            site.overlays.write(name, one.path, one.full.read_bytes(), wanted, parents=True)
+    if len(sources) == 1:
+        _put(site.overlays, name, sources[0])
+    else:
+        with site.overlays.whole(name) as overlays:
+            for one in sources:
+                _put(overlays, name, one)
     print(f"Imported {source} into overlay {name}")
+
+
+def _put(overlays: SiteOverlays, name: str, source: _Source) -> None:
+    info = source.info
+    wanted = Mode(mode=stat.S_IMODE(info.st_mode), uid=info.st_uid, gid=info.st_gid)
+    if stat.S_ISDIR(info.st_mode):
+        overlays.make_directory(name, source.path, stat.S_IMODE(info.st_mode), parents=True)
+        overlays.change(name, source.path, wanted)
+    elif stat.S_ISLNK(info.st_mode):
+        overlays.link(name, source.path, os.readlink(source.full), parents=True)
+    else:
+        overlays.write(name, source.path, source.full.read_bytes(), wanted, parents=True)
 
 
 def _sources(folder: Path, top: str) -> Iterator[_Source]:

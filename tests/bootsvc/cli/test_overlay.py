@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import stat
@@ -375,6 +376,90 @@ def test_kill_9_leaves_whole_overlays(site: Site) -> None:
             assert {line for line in site.ok("diff").splitlines() if "mode" not in line} == set()
     site.ok("create", "other")
     assert [path.name for path in site.overlays.iterdir() if path.name.startswith(".")] == []
+
+
+def describe(overlay: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Every path of an overlay with mode, owner and content."""
+    found = {}
+    for path in sorted(overlay.rglob("*")):
+        info = path.lstat()
+        content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(overlay))] = (info.st_mode, info.st_uid, content)
+    return found
+
+
+def make_folder(root: Path, files: int) -> Path:
+    (root / "folder/deep").mkdir(parents=True)
+    for number in range(files):
+        (root / f"folder/deep/{number}").write_text(f"new {number}")
+    (root / "folder/deep/0").chmod(0o600)
+    (root / "folder/link").symlink_to("deep/0")
+    return root / "folder"
+
+
+def test_kill_9_of_an_import_leaves_the_overlay_as_it_was_or_as_it_shall_be(mine: Site, tmp_path: Path) -> None:
+    """At seeded moments between the first staged file and the end."""
+    seed = int(os.environ.get("BOOTSVC_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+    moments = random.Random(seed)
+    folder = make_folder(tmp_path, 100)
+    overlay = mine.overlays / "mine"
+    (overlay / "rootfs/etc/folder/deep").mkdir(parents=True)
+    (overlay / "rootfs/etc/folder/deep/7").write_text("old")
+    before = describe(overlay)
+    whole = {f"rootfs/etc/folder{key}": value for key, value in ((f"/{key}", value) for key, value in describe(folder).items())}
+    shutil.copytree(overlay, tmp_path / "kept", symlinks=True)
+    outcomes = set()
+    for number in range(4):
+        shutil.rmtree(overlay)
+        shutil.copytree(tmp_path / "kept", overlay, symlinks=True)
+        process = subprocess.Popen(
+            [WWCTL, "overlay", "import", "-o", "mine", str(folder), "etc/folder"],
+            env=mine.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        # The last one is let alone; of the others, as many files are staged as chance will have it.
+        goal = moments.randrange(100) if number < 3 else 1 << 30
+        while process.poll() is None:
+            if sum(1 for _ in mine.overlays.glob(".new-*/mine/rootfs/etc/folder/deep/*")) > goal:
+                process.kill()
+                process.wait()
+        found = describe(overlay)
+        assert found in (before, before | whole), f"seed {seed}, round {number}: neither as it was nor as it shall be"
+        outcomes.add(found == before)
+    assert outcomes == {True, False}
+    mine.ok("create", "other")
+    assert [path.name for path in mine.overlays.iterdir() if path.name.startswith(".")] == []
+
+
+def test_import_of_a_folder_makes_the_sites_copy_of_ours(site: Site, tmp_path: Path) -> None:
+    site.ok("import", "hosts", str(make_folder(tmp_path, 2)), "etc/folder")
+    assert (site.overlays / "hosts/rootfs/etc/hosts.j2").exists()
+    assert (site.overlays / "hosts/rootfs/etc/folder/link").read_text() == "new 0"
+    assert [path.name for path in site.overlays.iterdir()] == ["hosts"]
+
+
+def test_import_of_a_folder_into_an_overlay_that_is_a_link(mine: Site, tmp_path: Path) -> None:
+    """Such as one in a checkout of version control."""
+    (tmp_path / "checkout").mkdir()
+    (mine.overlays / "mine").rename(tmp_path / "checkout/ours")
+    (mine.overlays / "mine").symlink_to(tmp_path / "checkout/ours")
+    mine.ok("import", "mine", str(make_folder(tmp_path, 2)), "etc/folder")
+    assert (mine.overlays / "mine").is_symlink()
+    assert (tmp_path / "checkout/ours/rootfs/etc/folder/deep/1").read_text() == "new 1"
+    assert [path.name for path in (tmp_path / "checkout").iterdir()] == ["ours"]
+
+
+def test_import_of_a_folder_that_does_not_fit_changes_nothing(mine: Site, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, 30)
+    (folder / "deep/zz").write_bytes(b"x" * 300_000)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "small", mine.overlays], check=True)
+    try:
+        mine.make_mine()
+        assert "No space left on device" in mine.fail("import", "mine", str(folder), "etc/folder")
+        (mine.overlays / "mine/rootfs/mnt").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "other", mine.overlays / "mine/rootfs/mnt"], check=True)
+        assert "something is mounted in an overlay" in mine.fail("import", "mine", str(folder), "etc/folder")
+    finally:
+        subprocess.run(["umount", "-R", mine.overlays], check=True)
 
 
 def test_a_full_disk_is_named_and_leaves_what_was_there(mine: Site, tmp_path: Path) -> None:
