@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from images.attributes import hint_for
 from images.catalog import Catalog
 from images.doctor import boot, cost, drift, identity, startup
 from images.doctor.subject import Check, Finding, Host, Severity, Subject
@@ -69,9 +70,7 @@ def subject_of(catalog: Catalog, name: str, host: Host, *, command: str = "wwctl
     try:
         view = ImageView(scan(rootfs, excludes=Excludes(read_excludes(rootfs))))
     except OSError as exc:
-        raise Error(
-            f"cannot read image {name!r}: {exc.strerror}: {exc.filename}", hint="wwctl is meant to run as root"
-        ) from exc
+        raise Error(f"cannot read image {name!r}: {exc.strerror}: {exc.filename}", hint=hint_for(exc)) from exc
     generation = catalog.current(name)
     return Subject(
         name=name,

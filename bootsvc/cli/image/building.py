@@ -44,7 +44,8 @@ def add_build(group: Noun, words: Vocabulary) -> None:
                 say(words.current)
 
 
-def run_build(catalog: Catalog, name: str, *, force: bool = False) -> Build:
+def run_build(catalog: Catalog, name: str, *, force: bool = False, examined: bool = False) -> Build:
+    """`examined`: the caller has the doctor say what the image lacks, and once is enough."""
     need_root(f"build {name!r}")
     complete_sync(catalog, name)
     context = BuildContext(own=own_files(), built_by=builder(), now=time.time(), force=force)
@@ -52,7 +53,7 @@ def run_build(catalog: Catalog, name: str, *, force: bool = False) -> Build:
         done = rebuild(catalog, name, context, report)
     for warning in done.warnings:
         warn(warning)
-    if not done.generation.manifest.kernels:
+    if not done.generation.manifest.kernels and not examined:
         warn(f"{name} has no kernel, so no node can boot it", "install a kernel package in it with exec")
     if done.pin is not None and done.pin.generation != done.generation.digest:
         print(

@@ -77,6 +77,15 @@ def test_what_is_printed_for_a_file(site: Site, artefacts: Any) -> None:
     ]
 
 
+def test_a_missing_kernel_is_told_once(site: Site, artefacts: Any) -> None:
+    """Both the doctor and the build that an import ends with see it."""
+    for args in (("container", "import"), ("image", "import", "--build")):
+        done = site.wwctl(*args, f"oci:{artefacts.layout}", f"by-{args[0]}")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("no kernel") == 1, done.stderr
+    assert site.wwctl("image", "build", "by-image").stderr.count("no kernel") == 1
+
+
 def test_update(site: Site, oci: ModuleType, registry: Any) -> None:
     def push(text: bytes) -> None:
         members = [oci.Member("bin/sh", text, mode=0o755), oci.directory("etc")]
