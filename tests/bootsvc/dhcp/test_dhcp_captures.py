@@ -63,6 +63,8 @@ class Server:
         table = self._networks.table(site.name)
         if request.message is Message.RELEASE:
             table.release(request.hwaddr, request.ciaddr, NOW)
+        if request.message is Message.DECLINE and request.requested is not None:
+            table.decline(request.hwaddr, request.requested, NOW)
         reserved = None if node is None else reservation(node, request.hwaddr, site.network)
         lease = lease_for(request, reserved, table, site.network, NOW)
         reply = answer(request, node, lease, site)
@@ -165,7 +167,8 @@ def test_what_is_cut_off_raises_nothing_else(conversation: Conversation) -> None
 def test_every_kind_of_client_and_of_message_was_recorded() -> None:
     requests = [request_of(exchange.request) for each in CONVERSATIONS for exchange in each.exchanges]
     assert {request.client for request in requests} == set(Client)
-    assert {request.message for request in requests} >= {Message.DISCOVER, Message.REQUEST, Message.RELEASE}
+    from_clients = {Message.DISCOVER, Message.REQUEST, Message.RELEASE, Message.DECLINE, Message.INFORM}
+    assert {request.message for request in requests} == from_clients
     firmware = {(request.client, request.client_arch) for request in requests}
     assert firmware >= {(Client.PXE, 0), (Client.PXE, 7), (Client.HTTP, 16), (Client.IPXE, 0), (Client.IPXE, 7)}
     assert {request.relayed for request in requests} == {True, False}
