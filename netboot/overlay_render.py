@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from ipaddress import IPv4Address
 
 from netboot.engine import Output, RenderContext, Rendering, Server
 from netboot.engines import render, suffix_of
@@ -110,7 +109,7 @@ class Renderer:
         self.results = results or Results()
         self.results.places = 1 + len(places)
         self._context = RenderContext(node=Node(), nodes=nodes, server=server)
-        self._common: dict[tuple[IPv4Address, frozenset[ReadPath]], bytes] = {}
+        self._common: dict[tuple[int, frozenset[ReadPath]], bytes] = {}
         self._of_nodes: dict[frozenset[ReadPath], bytes] = {}
         self._lock = threading.Lock()
 
@@ -146,7 +145,7 @@ class Renderer:
         """A digest of what the context says at these paths; the part that all nodes of a network share is worked out once."""
         common = frozenset(path for path in reads if path[0] in COMMON)
         own = digest((path for path in reads if path[0] not in COMMON), context)
-        key = context.server.address, common
+        key = int(context.server.address), common
         with self._lock:
             found = self._common.get(key)
             if found is None:
