@@ -48,6 +48,8 @@ class Reporter:
         self._once = Once(SAY_AGAIN_SECONDS)
         # Strangers can make up machines and addresses faster than they can be remembered.
         self._warnings_budget = Budget(rate=1, burst=WARNINGS_AT_ONCE)
+        self._without: set[str] = set()
+        """Interfaces on which nobody gave addresses when we last looked."""
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that the address was last told to."""
@@ -148,7 +150,7 @@ class Reporter:
 
     def rival(self, interface: str, rival: Rival, *, proxy: bool) -> None:
         key = ("rival", interface, rival.address)
-        if not int(rival.yiaddr) and rival.message is not NAK:
+        if not rival.gives_addresses:
             self.once(
                 key, "another proxyDHCP server answers on %s: %s; machines may take its boot file", interface, rival.address
             )
@@ -159,8 +161,19 @@ class Reporter:
                 "`bootsvc: dhcp: mode: proxy` in warewulf.conf",
                 *(interface, rival.address),
             )
-        elif self._is_due(key):
+        elif self._is_due(key) or interface in self._without:
+            self._without.discard(interface)
             log.info("dhcp addresses on %s come from %s", interface, rival.address)
+
+    def nobody_gives(self, interface: str) -> None:
+        """In proxy mode, though asked several times."""
+        self._without.add(interface)
+        self.once(
+            ("nobody", interface),
+            "no other DHCP server answers on %s, and `mode: proxy` gives no addresses: machines there get none. Start one, or "
+            "leave out `mode: proxy`; one that answers only machines which it knows cannot be seen",
+            interface,
+        )
 
     def once(self, key: tuple[object, ...], text: str, *args: object) -> None:
         """A warning, again after an hour at the earliest."""

@@ -21,6 +21,11 @@ class Rival(NamedTuple):
     yiaddr: IPv4Address
     """Zero: a proxyDHCP server, which gives no addresses."""
 
+    @property
+    def gives_addresses(self) -> bool:
+        """A NAK tells as much: only who gives addresses refuses one."""
+        return bool(int(self.yiaddr)) or self.message is Message.NAK
+
 
 def probe(chaddr: bytes, xid: int) -> Packet:
     """A DISCOVER that is never followed by a REQUEST, so that nothing is leased."""

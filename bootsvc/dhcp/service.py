@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from bootsvc.config import Config
@@ -26,6 +26,8 @@ CHECKED_ADDRESSES = 32
 CHECK_FREE_SECONDS = 1.0
 PROBE_SECONDS = 600.0
 """Between two questions of ours for other DHCP servers."""
+QUIET_SECONDS, QUIET_PROBES = 10.0, 3
+"""In proxy mode, how long an answer is waited for, and how often it is asked again: a server that pings first takes seconds."""
 
 
 class DhcpService:
@@ -38,7 +40,11 @@ class DhcpService:
         leases: Leases,
         *,
         on_event: OnEvent | None = None,
+        quiet_seconds: float = QUIET_SECONDS,
     ) -> None:
+        self._quiet_seconds = quiet_seconds
+        self._givers: set[str] = set()
+        """Interfaces on which another server has given an address since the last probe."""
         self._config = config
         self._leases = leases
         self._exchanges = Exchanges(config, nodes, leases, on_event)
@@ -143,13 +149,35 @@ class DhcpService:
     async def _look_for_rivals(self) -> None:
         """Ask, now and every PROBE_SECONDS, whether another DHCP server answers; `_overhear` hears it."""
         while True:
-            for wire in self._wires.values():
-                chaddr = bytes.fromhex(wire.links[0].hwaddr.replace(":", ""))
-                if len(chaddr) == 6:
-                    wire.ask(probe(chaddr, int.from_bytes(os.urandom(4), "big")).serialize())
+            self._givers.clear()
+            await self._await_givers(self._probe(self._wires.values()))
             await asyncio.sleep(PROBE_SECONDS)
+
+    def _probe(self, wires: Iterable[Wire]) -> list[Wire]:
+        """Those of the interfaces on which it was asked."""
+        asked = []
+        for wire in wires:
+            chaddr = bytes.fromhex(wire.links[0].hwaddr.replace(":", ""))
+            if len(chaddr) == 6 and wire.ask(probe(chaddr, int.from_bytes(os.urandom(4), "big")).serialize()):
+                asked.append(wire)
+        return asked
+
+    async def _await_givers(self, asked: Sequence[Wire]) -> None:
+        """As a proxy we give no addresses: where nobody else does, machines get none, and somebody should know."""
+        silent = [wire for wire in asked if wire.proxy]
+        for _ in range(QUIET_PROBES):
+            if not silent:
+                return
+            await asyncio.sleep(self._quiet_seconds)
+            silent = self._probe(wire for wire in silent if wire.name not in self._givers)
+        await asyncio.sleep(self._quiet_seconds)
+        for wire in silent:
+            if wire.name not in self._givers:
+                self._reporter.nobody_gives(wire.name)
 
     def _overhear(self, wire: Wire, source: IPv4Address, data: bytes) -> None:
         rival = find_rival(data, source, self._own)
         if rival is not None:
+            if rival.gives_addresses:
+                self._givers.add(wire.name)
             self._reporter.rival(wire.name, rival, proxy=wire.proxy)

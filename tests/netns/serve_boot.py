@@ -74,7 +74,7 @@ async def serve(settings: dict[str, Any]) -> None:
     ) -> None:
         state.save_event(hwaddr, node, stage, detail, size, time.time(), ipaddr=ipaddr)
 
-    dhcp = DhcpService(lambda: config, lambda: nodes, state, on_event=on_event)
+    dhcp = DhcpService(lambda: config, lambda: nodes, state, on_event=on_event, quiet_seconds=settings.get("quiet_seconds", 10))
     tftp = TftpService(
         IPv4Address(settings["ipaddr"]),
         lambda: (config.paths.ipxesource,),

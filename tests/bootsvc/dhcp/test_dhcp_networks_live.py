@@ -126,17 +126,19 @@ else:
 """
 
 
-@pytest.fixture
-def rival(boot_network: Any, require_tool: Any, tmp_path: Any) -> str:
+def start_rival(boot_network: Any, program: str, folder: Any) -> None:
     """dnsmasq as the DHCP server 10.77.0.2 of the same wire."""
-    program = require_tool("dnsmasq", package="dnsmasq-base")
     namespace: str = boot_network.machine("52:54:00:00:02:09")
     boot_network.on(namespace, "ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
     options = ["--conf-file=/dev/null", "--port=0", "--no-ping", "--user=root", "--interface=eth0", "--bind-interfaces"]
-    files = [f"--dhcp-leasefile={tmp_path}/rival.leases", f"--pid-file={tmp_path}/rival.pid"]
-    boot_network.popen(namespace, str(program), "-k", *options, *files, "--dhcp-range=10.77.0.50,10.77.0.59,1h")
+    files = [f"--dhcp-leasefile={folder}/rival.leases", f"--pid-file={folder}/rival.pid"]
+    boot_network.popen(namespace, program, "-k", *options, *files, "--dhcp-range=10.77.0.50,10.77.0.59,1h")
     until(lambda: boot_network.on(namespace, "ss", "-Huln", "sport = :67").strip(), lambda: "dnsmasq did not start")
-    return namespace
+
+
+@pytest.fixture
+def rival(boot_network: Any, require_tool: Any, tmp_path: Any) -> None:
+    start_rival(boot_network, str(require_tool("dnsmasq", package="dnsmasq-base")), tmp_path)
 
 
 @pytest.mark.usefixtures("rival")
@@ -150,7 +152,7 @@ def test_another_server_is_named_once(boot_network: Any) -> None:
 
 @pytest.mark.usefixtures("rival")
 def test_a_proxy_adds_the_boot_file_to_another_servers_addresses(boot_network: Any) -> None:
-    served = boot_network.serve(mode="proxy")
+    served = boot_network.serve(mode="proxy", quiet_seconds=2)
     machine = boot_network.machine("52:54:00:00:02:04")
     offers = json.loads(boot_network.on(machine, sys.executable, "-c", SIMULATION, "67"))
     ours, theirs = sorted(offers, key=lambda offer: str(offer["server"]))
@@ -170,3 +172,18 @@ def test_a_proxy_adds_the_boot_file_to_another_servers_addresses(boot_network: A
     assert "another DHCP server answers" not in served.log
     until(lambda: "addresses on boot0 come from 10.77.0.2" in served.log, lambda: served.log)
     assert "dhcp ACK hwaddr=52:54:00:00:02:04 node=- yiaddr=10" not in served.log
+    assert "no other DHCP server answers" not in served.log
+
+
+def test_a_proxy_says_that_nobody_gives_addresses(boot_network: Any, require_tool: Any, tmp_path: Any) -> None:
+    program = str(require_tool("dnsmasq", package="dnsmasq-base"))
+    served = boot_network.serve(mode="proxy", quiet_seconds=0.3)
+    until(
+        lambda: "no other DHCP server answers on boot0, and `mode: proxy` gives no addresses" in served.log, lambda: served.log
+    )
+    start_rival(boot_network, program, tmp_path)
+    machine = boot_network.machine("52:54:00:00:02:06")
+    # Its answer to a machine is heard as well as one to us.
+    assert boot_network.udhcpc("-B", namespace=machine, device="eth0") is not None
+    until(lambda: "addresses on boot0 come from 10.77.0.2" in served.log, lambda: served.log)
+    assert served.log.count("no other DHCP server answers") == 1
