@@ -16,10 +16,9 @@ from bootsvc.dhcp.options import DECLINE, DISCOVER, RELEASE
 from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.reporting import OnEvent, Reporter
-from bootsvc.dhcp.request import BootRequest
+from bootsvc.dhcp.request import Arrival, BootRequest
 from bootsvc.dhcp.settings import Mode
 from bootsvc.dhcp.site import Site
-from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import BadState, Ignored, MalformedPacket
 from bootsvc.net.batch import Client
 from bootsvc.net.links import Link
@@ -42,6 +41,19 @@ class Nodes(Protocol):
 
     def reserved(self, address: IPv4Address) -> bool:
         """Whether some node owns the address."""
+        ...
+
+
+class Wire(Protocol):
+    """The interface that a message came by, and its answer leaves by."""
+
+    name: str
+    index: int
+    unicast: Arrival
+    broadcast: Arrival
+
+    def send(self, reply: Reply, data: bytes, source: IPv4Address, *, from_proxy: bool = False) -> bool:
+        """False when it could not be sent."""
         ...
 
 

@@ -1,0 +1,360 @@
+"""Whole requests in, whole replies out: what is saved before it is answered, what changes a lease, and what is counted."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootsvc.config import Config, DhcpConfig
+from bootsvc.dhcp import exchanges, options
+from bootsvc.dhcp.answer import Reply
+from bootsvc.dhcp.exchanges import Exchanges
+from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.packet import Op, Packet
+from bootsvc.dhcp.request import Arrival
+from bootsvc.dhcp.settings import Mode, Unknown
+from bootsvc.errors import BadState
+from bootsvc.net.links import Link
+from bootsvc.net.udp import Datagram
+from bootsvc.registry import Registry
+from bootsvc.store import Snapshot
+
+SERVER, BROADCAST, ZERO = IPv4Address("10.0.0.1"), IPv4Address("255.255.255.255"), IPv4Address(0)
+NETWORK = IPv4Network("10.0.0.0/24")
+CLIENT = IPv4Address("10.0.0.60")
+"""Who asks port 4011 has an address."""
+FIRST, LAST = IPv4Address("10.0.0.100"), IPv4Address("10.0.0.101")
+NODE, NODES_ADDRESS = "52:54:00:00:00:01", IPv4Address("10.0.0.7")
+OTHER, THIRD, FOURTH = "52:54:00:00:00:02", "52:54:00:00:00:03", "52:54:00:00:00:04"
+LINK = Link(name="eth1", index=2, hwaddr="52:54:00:ff:ff:01", address=SERVER, network=NETWORK)
+FULL = BadState(Path("/state.db"), "database or disk is full")
+CONFIG = Config(ipaddr=SERVER, network=NETWORK, dhcp=DhcpConfig(range_start=FIRST, range_end=LAST, lease_seconds=600))
+_DEVICES = {"default": {"hwaddr": NODE, "ipaddr": str(NODES_ADDRESS)}}
+NODES = Registry.build(Snapshot(nodes={"n1": {"network devices": _DEVICES}}), NETWORK)
+
+
+@dataclass(frozen=True)
+class Sent:
+    data: bytes
+    destination: IPv4Address
+    chaddr: bytes | None
+    source: IPv4Address
+    from_proxy: bool
+
+    @property
+    def packet(self) -> Packet:
+        return Packet.parse(self.data)
+
+    @property
+    def message(self) -> Message | None:
+        return options.MESSAGE_TYPE.find(self.packet.options)
+
+
+@dataclass
+class Interface:
+    """What an interface would have sent."""
+
+    name: str = "eth1"
+    index: int = 2
+    unicast: Arrival = Arrival(interface="eth1", unicast=True)  # noqa: RUF009
+    broadcast: Arrival = Arrival(interface="eth1")  # noqa: RUF009
+    broken: bool = False
+    sent: list[Sent] = field(default_factory=list)
+
+    def send(self, reply: Reply, data: bytes, source: IPv4Address, *, from_proxy: bool = False) -> bool:
+        if not self.broken:
+            self.sent.append(Sent(data, reply.destination, reply.chaddr, source, from_proxy))
+        return not self.broken
+
+
+@dataclass
+class Disk:
+    """Leases that wait for their commit, which the test ends."""
+
+    known: list[Lease] = field(default_factory=list)
+    waiting: list[tuple[Lease, Callable[[BadState | None], None]]] = field(default_factory=list)
+
+    def load_leases(self) -> list[Lease]:
+        return self.known
+
+    def write_lease(self, lease: Lease, saved: Callable[[BadState | None], None]) -> None:
+        self.waiting.append((lease, saved))
+
+    def commit(self, failure: BadState | None = None) -> list[Lease]:
+        done, self.waiting = self.waiting, []
+        for _, saved in done:
+            saved(failure)
+        return [lease for lease, _ in done]
+
+
+class Served:
+    """A server of one interface with a range of two addresses, and n1 as its node."""
+
+    def __init__(self, config: Config = CONFIG, **dhcp: Any) -> None:
+        self.config = replace(config, dhcp=replace(config.dhcp, **dhcp))
+        self.nodes = NODES
+        self.wire, self.disk = Interface(), Disk()
+        self.events: list[tuple[object, ...]] = []
+        self.exchanges = Exchanges(lambda: self.config, lambda: self.nodes, self.disk, self._event)
+        self.exchanges.serve([[LINK]], frozenset({SERVER}))
+
+    def _event(self, *what: object, ipaddr: IPv4Address | None = None) -> None:
+        self.events.append((*what, ipaddr))
+
+    def ask(
+        self,
+        message: Message,
+        hwaddr: str,
+        *pairs: tuple[int, bytes],
+        ifindex: int = 2,
+        ciaddr: IPv4Address = ZERO,
+        port: int = 67,
+    ) -> list[Sent]:
+        """What is sent at once."""
+        packet = Packet(
+            op=Op.BOOTREQUEST,
+            xid=0x77,
+            ciaddr=ciaddr,
+            chaddr=bytes.fromhex(hwaddr.replace(":", "")),
+            options=dict([options.MESSAGE_TYPE.pair(message), *pairs]),
+        )
+        return self.receive(packet.serialize(), ifindex=ifindex, local=SERVER if int(ciaddr) else BROADCAST, port=port)
+
+    def receive(self, data: bytes, *, ifindex: int = 2, local: IPv4Address = BROADCAST, port: int = 67) -> list[Sent]:
+        receive = self.exchanges.receive if port == 67 else self.exchanges.receive_proxy
+        before = len(self.wire.sent)
+        source = ZERO if port == 67 else CLIENT
+        receive(self.wire, Datagram(data=data, source=source, port=68, ifindex=ifindex, local=local))
+        return self.wire.sent[before:]
+
+    def request(self, hwaddr: str, address: IPv4Address) -> list[Sent]:
+        """As after an OFFER of ours."""
+        wanted = options.REQUESTED_ADDRESS.pair(address)
+        return self.ask(Message.REQUEST, hwaddr, options.SERVER_ID.pair(SERVER), wanted)
+
+    def bind(self, hwaddr: str) -> IPv4Address:
+        """The whole exchange."""
+        (offer,) = self.ask(Message.DISCOVER, hwaddr)
+        address = offer.packet.yiaddr
+        assert self.request(hwaddr, address) == []
+        self.disk.commit()
+        return address
+
+    def counted(self) -> dict[str, int]:
+        """Those that are not zero."""
+        return {name: count for name, count in asdict(self.exchanges.counters).items() if count}
+
+
+def whole(message: Message, hwaddr: str, yiaddr: IPv4Address, *more: tuple[int, bytes], seconds: int = 600) -> bytes:
+    """The reply to a client that says nothing of what it wants."""
+    return Packet(
+        op=Op.BOOTREPLY,
+        xid=0x77,
+        yiaddr=yiaddr,
+        chaddr=bytes.fromhex(hwaddr.replace(":", "")),
+        options=dict(
+            [
+                options.MESSAGE_TYPE.pair(message),
+                options.SERVER_ID.pair(SERVER),
+                options.LEASE_TIME.pair(seconds),
+                options.RENEWAL_TIME.pair(seconds // 2),
+                options.REBINDING_TIME.pair(seconds * 7 // 8),
+                options.SUBNET_MASK.pair(NETWORK.netmask),
+                options.BROADCAST_ADDRESS.pair(NETWORK.broadcast_address),
+                *more,
+            ]
+        ),
+    ).serialize()
+
+
+def test_a_reservation_needs_no_disk() -> None:
+    served = Served()
+    name = options.HOST_NAME.pair("n1")
+    chaddr = bytes.fromhex("525400000001")
+    assert served.ask(Message.DISCOVER, NODE) == [
+        Sent(whole(Message.OFFER, NODE, NODES_ADDRESS, name), NODES_ADDRESS, chaddr, SERVER, False)
+    ]
+    assert served.request(NODE, NODES_ADDRESS) == [
+        Sent(whole(Message.ACK, NODE, NODES_ADDRESS, name), NODES_ADDRESS, chaddr, SERVER, False)
+    ]
+    assert served.disk.waiting == []
+    assert served.counted() == {"received": 2, "answered": 2}
+    assert served.events == [(NODE, "n1", "DHCP ACK", "", NODES_ADDRESS)]
+    assert served.exchanges.reporter.find_hwaddr(NODES_ADDRESS) == NODE
+
+
+def test_a_dynamic_lease_is_on_disk_before_its_ack_leaves() -> None:
+    served = Served()
+    (offer,) = served.ask(Message.DISCOVER, OTHER)
+    assert offer.data == whole(Message.OFFER, OTHER, FIRST)
+    assert served.disk.waiting == [], "an offer is not kept"
+    assert served.request(OTHER, FIRST) == []
+    assert served.counted() == {"received": 2, "answered": 1}
+    (lease,) = served.disk.commit()
+    assert (lease.address, lease.hwaddr, lease.state) == (FIRST, OTHER, LeaseState.BOUND)
+    assert served.wire.sent[1:] == [Sent(whole(Message.ACK, OTHER, FIRST), FIRST, bytes.fromhex("525400000002"), SERVER, False)]
+    assert served.counted() == {"received": 2, "answered": 2}
+
+
+def test_an_ack_whose_lease_could_not_be_saved_is_withheld() -> None:
+    served = Served()
+    served.ask(Message.DISCOVER, OTHER)
+    served.request(OTHER, FIRST)
+    served.disk.commit(FULL)
+    assert [sent.message for sent in served.wire.sent] == [Message.OFFER]
+    assert served.counted() == {"received": 2, "answered": 1, "unsaved": 1}
+    # The client asks again; now there is room.
+    assert served.request(OTHER, FIRST) == []
+    served.disk.commit()
+    assert [sent.message for sent in served.wire.sent] == [Message.OFFER, Message.ACK]
+
+
+def test_acks_that_wait_for_the_disk_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "MAX_UNSAVED", 1)
+    served = Served()
+    for hwaddr, address in ((OTHER, FIRST), (THIRD, LAST)):
+        assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, hwaddr)] == [address]
+    served.request(OTHER, FIRST)
+    served.request(THIRD, LAST)
+    assert [lease.hwaddr for lease, _ in served.disk.waiting] == [OTHER]
+    assert served.counted() == {"received": 4, "answered": 2, "unsaved": 1}
+    assert served.request(NODE, NODES_ADDRESS), "a reservation waits for nobody"
+    # What failed makes room as well as what was saved.
+    for failure in (FULL, None):
+        served.disk.commit(failure)
+        served.request(THIRD, LAST)
+        assert [lease.hwaddr for lease, _ in served.disk.waiting] == [THIRD]
+
+
+def test_a_released_address_is_kept_so_and_goes_to_whoever_comes() -> None:
+    served = Served()
+    assert (served.bind(OTHER), served.bind(THIRD)) == (FIRST, LAST)
+    assert served.ask(Message.DISCOVER, FOURTH) == [], "the range is used up"
+    assert served.ask(Message.RELEASE, OTHER, options.SERVER_ID.pair(SERVER), ciaddr=FIRST) == []
+    (lease,) = served.disk.commit()
+    assert (lease.address, lease.hwaddr, lease.state) == (FIRST, OTHER, LeaseState.RELEASED)
+    assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, FOURTH)] == [FIRST]
+    assert served.counted()["ignored"] == 2
+
+
+def test_nobody_releases_the_address_of_another() -> None:
+    served = Served()
+    assert (served.bind(OTHER), served.bind(THIRD)) == (FIRST, LAST)
+    assert served.ask(Message.RELEASE, THIRD, options.SERVER_ID.pair(SERVER), ciaddr=FIRST) == []
+    assert served.disk.waiting == []
+    assert served.ask(Message.DISCOVER, FOURTH) == []
+
+
+def test_a_declined_address_is_kept_so_and_given_to_nobody() -> None:
+    served = Served()
+    assert served.bind(OTHER) == FIRST
+    declines = options.SERVER_ID.pair(SERVER), options.REQUESTED_ADDRESS.pair(FIRST)
+    assert served.ask(Message.DECLINE, OTHER, *declines) == []
+    (lease,) = served.disk.commit()
+    assert (lease.address, lease.state) == (FIRST, LeaseState.DECLINED)
+    assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER)] == [LAST]
+    assert served.ask(Message.DECLINE, THIRD) == [], "of no address"
+    assert served.counted()["declined"] == 1
+
+
+def test_what_came_by_another_interface_is_counted_and_not_read() -> None:
+    served = Served()
+    assert served.ask(Message.DISCOVER, NODE, ifindex=3) == []
+    assert served.receive(b"noise", ifindex=3) == []
+    assert served.counted() == {"received": 2, "elsewhere": 2}
+
+
+def test_an_interface_that_is_served_no_longer() -> None:
+    served = Served()
+    served.exchanges.serve([], frozenset({SERVER}))
+    assert served.ask(Message.DISCOVER, NODE) == []
+    assert served.ask(Message.REQUEST, NODE, port=4011) == []
+    assert served.counted() == {"received": 2, "elsewhere": 2}
+
+
+def test_what_is_no_request_is_counted() -> None:
+    served = Served()
+    assert served.receive(b"noise") == []
+    reply = Packet(op=Op.BOOTREPLY, xid=1, chaddr=bytes(6), options=dict([options.MESSAGE_TYPE.pair(Message.OFFER)]))
+    assert served.receive(reply.serialize()) == []
+    assert served.counted() == {"received": 2, "malformed": 1, "ignored": 1}
+
+
+def test_a_reply_that_cannot_be_sent_is_counted_as_such() -> None:
+    served = Served()
+    served.wire.broken = True
+    assert served.ask(Message.DISCOVER, NODE) == []
+    assert served.counted() == {"received": 1, "unsent": 1}
+    assert served.events == []
+    served.wire.broken = False
+    served.ask(Message.DISCOVER, NODE)
+    served.exchanges.refused(served.wire, ("10.0.0.7", 68))
+    assert served.counted() == {"received": 2, "unsent": 2}
+
+
+def test_a_renewal_is_told_by_the_address_that_it_was_sent_to() -> None:
+    """RENEWING comes to us alone, and is refused; REBINDING to everybody, of whom another may know the client."""
+    served = Served()
+    (refused,) = served.ask(Message.REQUEST, OTHER, ciaddr=FIRST)
+    assert (refused.message, refused.destination) == (Message.NAK, BROADCAST)
+    packet = Packet(
+        op=Op.BOOTREQUEST,
+        xid=0x77,
+        ciaddr=FIRST,
+        chaddr=bytes.fromhex("525400000002"),
+        options=dict([options.MESSAGE_TYPE.pair(Message.REQUEST)]),
+    )
+    assert served.receive(packet.serialize(), local=BROADCAST) == []
+
+
+def test_leases_of_an_earlier_run_are_known() -> None:
+    served = Served()
+    known = Lease(address=LAST, hwaddr=OTHER, expires=1e12, state=LeaseState.BOUND)
+    served.exchanges.networks.load([known])
+    # A table takes its leases when its network is first served.
+    served.config = replace(served.config, network=IPv4Network("10.0.0.0/25"))
+    assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER)] == [LAST]
+
+
+def test_the_first_of_two_nodes_has_the_address() -> None:
+    served = Served()
+    devices = {"default": {"hwaddr": OTHER, "ipaddr": str(NODES_ADDRESS)}}
+    nodes = {"n1": {"network devices": _DEVICES}, "n2": {"network devices": devices}}
+    served.nodes = Registry.build(Snapshot(nodes=nodes), NETWORK)
+    for _ in range(2):
+        (first,), (second,) = served.ask(Message.DISCOVER, NODE), served.ask(Message.DISCOVER, OTHER)
+        assert (first.packet.yiaddr, second.packet.yiaddr) == (NODES_ADDRESS, FIRST)
+
+
+def test_nodes_and_settings_are_those_of_now() -> None:
+    served = Served()
+    (offer,) = served.ask(Message.DISCOVER, NODE)
+    assert offer.packet.yiaddr == NODES_ADDRESS
+    moved = {"default": {"hwaddr": NODE, "ipaddr": "10.0.0.9"}}
+    served.nodes = Registry.build(Snapshot(nodes={"n1": {"network devices": moved}}), NETWORK)
+    served.config = replace(served.config, dhcp=replace(served.config.dhcp, lease_seconds=800, unknown=Unknown.IGNORE))
+    (offer,) = served.ask(Message.DISCOVER, NODE)
+    assert offer.data == whole(Message.OFFER, NODE, IPv4Address("10.0.0.9"), options.HOST_NAME.pair("n1"), seconds=800)
+    assert served.ask(Message.DISCOVER, OTHER) == []
+
+
+def test_a_proxy_gives_no_address_and_answers_on_its_second_port() -> None:
+    served = Served(mode=Mode.PROXY)
+    rom = options.VENDOR_CLASS.pair("PXEClient:Arch:00007:UNDI:003016"), options.CLIENT_ARCH.pair((7,))
+    assert served.ask(Message.DISCOVER, OTHER) == [], "an operating system gets nothing from it"
+    (offer,) = served.ask(Message.DISCOVER, OTHER, *rom)
+    assert (offer.message, offer.packet.yiaddr, offer.packet.file, offer.from_proxy) == (
+        Message.OFFER,
+        ZERO,
+        b"snponly.efi",
+        False,
+    )
+    assert served.request(OTHER, FIRST) == [], "a REQUEST is for the server that gave the address"
+    (answer,) = served.ask(Message.REQUEST, OTHER, *rom, port=4011)
+    assert (answer.message, answer.packet.file, answer.from_proxy) == (Message.ACK, b"snponly.efi", True)
+    assert answer.destination == CLIENT
+    assert served.disk.waiting == []
