@@ -282,6 +282,8 @@ def test_what_is_no_request_is_counted() -> None:
     reply = Packet(op=Op.BOOTREPLY, xid=1, chaddr=bytes(6), options=dict([options.MESSAGE_TYPE.pair(Message.OFFER)]))
     assert served.receive(reply.serialize()) == []
     assert served.counted() == {"received": 2, "malformed": 1, "ignored": 1}
+    assert served.receive(b"noise", port=4011) == []
+    assert served.counted() == {"received": 3, "malformed": 2, "ignored": 1}
 
 
 def test_a_reply_that_cannot_be_sent_is_counted_as_such() -> None:
@@ -358,3 +360,38 @@ def test_a_proxy_gives_no_address_and_answers_on_its_second_port() -> None:
     assert (answer.message, answer.packet.file, answer.from_proxy) == (Message.ACK, b"snponly.efi", True)
     assert answer.destination == CLIENT
     assert served.disk.waiting == []
+
+
+def test_what_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    served = Served()
+    devices = {"default": {"hwaddr": OTHER, "ipaddr": str(NODES_ADDRESS)}}
+    away = {"default": {"hwaddr": THIRD, "ipaddr": "192.0.2.7"}}
+    nodes = {f"n{number}": {"network devices": each} for number, each in enumerate((_DEVICES, devices, away), 1)}
+    served.nodes = Registry.build(Snapshot(nodes=nodes), NETWORK)
+
+    def said(text: str) -> bool:
+        found = any(text in line for line in caplog.messages)
+        caplog.clear()
+        return found
+
+    served.ask(Message.DISCOVER, NODE)
+    assert said(f"dhcp DISCOVER received hwaddr={NODE} node=n1 xid=00000077 if=eth1")
+    served.ask(Message.DISCOVER, OTHER)
+    assert said("node n2 does not get 10.0.0.7: node n1 has that address, too")
+    served.ask(Message.DISCOVER, THIRD)
+    assert said("node n3 asks on eth1, where 10.0.0.0/24 is served, but its address 192.0.2.7 is outside: it gets 10.0.0.101")
+    served.ask(Message.DISCOVER, FOURTH)
+    assert said("the range 10.0.0.100-10.0.0.101 of 10.0.0.0/24 is used up")
+    served.request(OTHER, FIRST)
+    served.disk.commit(FULL)
+    assert said(f"no ACK for {OTHER}: its lease was not saved")
+    served.request(OTHER, FIRST)
+    served.disk.commit()
+    served.ask(Message.DECLINE, OTHER, options.SERVER_ID.pair(SERVER), options.REQUESTED_ADDRESS.pair(FIRST))
+    assert said(f"{OTHER} (node n2) found that another machine uses 10.0.0.100")
+    served.receive(b"noise")
+    assert said("dhcp from 0.0.0.0: ")
+    served.wire.broken = True
+    served.ask(Message.DISCOVER, NODE)
+    assert said("dhcp OFFER to 10.0.0.7 could not be sent")
