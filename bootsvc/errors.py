@@ -93,9 +93,11 @@ def access_hint(exc: OSError) -> str:
 class BadState(Error):
     """The state database cannot be used."""
 
-    def __init__(self, path: Path, reason: str, *, hint: str | None = None) -> None:
+    def __init__(self, path: Path, reason: str, *, hint: str | None = None, no_room: bool = False) -> None:
+        """`no_room`: nothing is wrong with it, but its file system is full."""
         super().__init__(
             f"cannot use the state database {path}: {reason}",
             hint=hint or "move the file aside to begin with an empty one; dynamic leases and boot records are then lost",
         )
         self.path = path
+        self.no_room = no_room

@@ -5,6 +5,7 @@ Everything is answered from memory; the event loop never waits for the disk.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -40,6 +41,15 @@ _PRUNE_EVERY = 10_000
 LEAST_ROOM = 1 << 20
 """Bytes that must be free on the file system."""
 _ROOM_HINT = "make room on its file system"
+RETRY_SECONDS = 10.0
+"""How often a database that could not be opened is tried again."""
+WITHOUT_LEASES = "machines without a reservation get no address until it can be written again"
+_PERHAPS_NO_ROOM = frozenset(
+    (
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMOPEN),
+        *(sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
+    )
+)
 
 _SCHEMA = """
 CREATE TABLE leases (
@@ -107,49 +117,39 @@ class _Write(NamedTuple):
 class State:
     """The open database; one process at a time writes it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection | None, kept: "_Kept") -> None:
+        """`kept` is what the database held; without a connection it is tried to be opened when something is to be written."""
         self._path = path
         self._connection = connection
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._leases = _load_leases(connection)
-        self._last = _load_last(connection)
+        self._leases, self._last = kept
         self._written = 0
         self._behind = False
+        self._next_try = 0.0
         self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
         self._thread.start()
 
     @classmethod
     def open(cls, path: Path) -> "State":
-        """Open or create; blocks for the disk. Raises BadState."""
+        """Open or create; blocks for the disk. Raises BadState.
+
+        A file system without room is no reason to raise: what the database holds is read, and it is tried again later.
+        """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Who boots what, and when, is the administrator's to read.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
-        except OSError as exc:
-            raise BadState(path, exc.strerror or str(exc), hint=access_hint(exc)) from exc
-        except sqlite3.Error as exc:
-            raise _bad(path, exc) from exc
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # FULL: a commit is on disk when it returns, also when the power fails.
-            connection.execute("PRAGMA synchronous = FULL")
-            version = _version(path, connection)
-            if version == 0:
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            return cls(path, connection)
-        except (sqlite3.Error, ValueError) as exc:
-            connection.close()
-            raise _bad(path, exc) from exc
-        except BadState:
-            connection.close()
-            raise
+            return cls(path, *_open(path))
+        except BadState as exc:
+            if not exc.no_room:
+                raise
+            kept = _read_without_writing(path)
+            log.error("%s; %s (%s)", exc.message, WITHOUT_LEASES, exc.hint)
+            return cls(path, None, kept)
 
     def close(self) -> None:
         """Write what is queued, and close; blocks for it."""
         self._queue.put(None)
         self._thread.join()
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def load_leases(self) -> list[Lease]:
         """The leases that the database held when it was opened."""
@@ -216,7 +216,7 @@ class State:
 
     def _write_all(self) -> None:
         """The writer thread: everything that is queued goes into one commit; the log says when that begins and ends to fail."""
-        failing, ended, company = False, False, False
+        failing, ended, company = self._connection is None, False, False
         while not ended and (first := self._queue.get()) is not None:
             if company:
                 time.sleep(GATHER_SECONDS)
@@ -230,31 +230,95 @@ class State:
             company = len(batch) > _COMPANY
             failure = self._commit(batch)
             if failure is not None and not failing:
-                log.error("%s; machines without a reservation get no address until it can be written again", failure.message)
+                log.error("%s; %s", failure.message, WITHOUT_LEASES)
             elif failure is None and failing:
                 log.info("the state database %s is written again", self._path)
             failing = failure is not None
             _tell([write.saved for write in batch if write.saved is not None], failure)
 
     def _commit(self, batch: Sequence[_Write]) -> BadState | None:
+        connection = self._connection
+        if connection is None:
+            try:
+                connection = self._connection = self._reopen()
+            except BadState as exc:
+                return exc
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
             for sql, rows in _statements(batch):
-                self._connection.execute(sql, (rows,))
-            self._connection.execute("COMMIT")
+                connection.execute(sql, (rows,))
+            connection.execute("COMMIT")
         except sqlite3.Error as exc:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             return BadState(self._path, str(exc))
         return None
+
+    def _reopen(self) -> sqlite3.Connection:
+        """Nobody else writes it, so that what it holds is known. Raises BadState; seldom tried, since it waits for the disk."""
+        now = time.monotonic()
+        if now < self._next_try:
+            raise BadState(self._path, "there was no room for it")
+        self._next_try = now + RETRY_SECONDS
+        return _open(self._path)[0]
+
+
+_Kept = tuple[list[Lease], dict[str, LastEvent]]
+"""Leases, and the last event of each machine."""
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, _Kept]:
+    """Open or create. Raises BadState."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Who boots what, and when, is the administrator's to read.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
+    except OSError as exc:
+        no_room = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise BadState(
+            path, exc.strerror or str(exc), hint=_ROOM_HINT if no_room else access_hint(exc), no_room=no_room
+        ) from exc
+    except sqlite3.Error as exc:
+        raise _bad(path, exc) from exc
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: a commit is on disk when it returns, also when the power fails.
+        connection.execute("PRAGMA synchronous = FULL")
+        if _version(path, connection) == 0:
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        return connection, (_load_leases(connection), _load_last(connection))
+    except (sqlite3.Error, ValueError) as exc:
+        connection.close()
+        raise _bad(path, exc) from exc
+    except BadState:
+        connection.close()
+        raise
+
+
+def _read_without_writing(path: Path) -> _Kept:
+    """What the database holds, on a file system without room for its index of shared memory. Raises BadState."""
+    if not path.exists() or not path.stat().st_size:
+        return [], {}
+    left = path.with_name(f"{path.name}-wal").exists()
+    # What a killed server left must be read, too: somebody has those leases. Alone with the file, SQLite keeps its index of
+    # them in its own memory (https://sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
+    how = "mode=rw" if left else "mode=ro&immutable=1"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            return (_load_leases(connection), _load_last(connection)) if _version(path, connection) else ([], {})
+    except (sqlite3.Error, ValueError) as exc:
+        raise _bad(path, exc) from exc
 
 
 def look_at(path: Path) -> None:
     """Whether the database could be used, without touching it. Raises BadState."""
     try:
-        room = os.statvfs(next(each for each in (path, *path.parents) if each.exists()))
-        if room.f_bavail * room.f_frsize < LEAST_ROOM:
-            raise BadState(path, "its file system is full", hint=_ROOM_HINT)
+        if _room(path) < LEAST_ROOM:
+            raise BadState(path, "its file system is full", hint=_ROOM_HINT, no_room=True)
         if path.exists() and not path.is_file():
             raise BadState(path, "it is no file", hint="move it aside")
         if not path.exists() or path.with_name(f"{path.name}-wal").exists():
@@ -279,8 +343,16 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
 
 
 def _bad(path: Path, exc: Exception) -> BadState:
+    """SQLite says "full", or for its shared memory only that something failed."""
     code = getattr(exc, "sqlite_errorcode", None)
-    return BadState(path, str(exc), hint=_ROOM_HINT if code == sqlite3.SQLITE_FULL else None)
+    no_room = code == sqlite3.SQLITE_FULL or (code in _PERHAPS_NO_ROOM and _room(path) < LEAST_ROOM)
+    return BadState(path, str(exc), hint=_ROOM_HINT if no_room else None, no_room=no_room)
+
+
+def _room(path: Path) -> int:
+    """Bytes that are free on the path's file system."""
+    room = os.statvfs(next(each for each in (path, *path.parents) if each.exists()))
+    return room.f_bavail * room.f_frsize
 
 
 def _statements(batch: Sequence[_Write]) -> Iterable[tuple[str, str | int]]:

@@ -1,5 +1,6 @@
 """`wwctl server` as a process in a network namespace: what it serves, what it notices by itself, how it ends."""
 
+import contextlib
 import json
 import os
 import signal
@@ -238,6 +239,35 @@ def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp
     out, _ = server.process.communicate(timeout=20)
     assert server.process.returncode == 1
     assert f"wwctl: TCP port 9873 is taken by python3 (process {holder.pid})\n" in out
+
+
+def test_a_full_disk_keeps_no_node_from_its_address(boot_network: Any, tmp_path: Path) -> None:
+    state = tmp_path / "lib"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(state)], check=True)
+    try:
+        (state / "warewulf/bootsvc").mkdir(parents=True)
+        with (state / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        server = Server(boot_network, tmp_path)
+        server.wait_log("ERROR cannot use the state database")
+        assert "machines without a reservation get no address until it can be written again" in server.log
+        server.wait_log("INFO ready")
+        given = boot_network.udhcpc()
+        assert given is not None
+        assert given["ip"] == "10.77.0.11"
+        stranger = boot_network.machine("52:54:00:00:00:77")
+        assert boot_network.udhcpc(namespace=stranger, device="eth0") is None
+        (state / "fill").unlink()
+        while (given := boot_network.udhcpc(namespace=stranger, device="eth0")) is None:
+            pass
+        assert given["ip"].startswith("10.77.0.1")
+        server.wait_log("the state database .* is written again")
+        server.process.terminate()
+        server.process.communicate(timeout=20)
+    finally:
+        subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
 def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """The state database: group commits, restarts, kill -9, and failures that reach who waits."""
 
 import asyncio
+import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bootsvc import state as state_module
 from bootsvc.dhcp.leases import Lease, LeaseState
@@ -210,7 +214,8 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
         state.save_event(f"hw{number}", None, "ipxe", "x", 0, float(number))
     assert len(state.last_events()) == 500, "memory knows them all the same"
     assert state._queue.qsize() <= 10
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    # The writer takes what is queued once before it is held up, and may do so after the queue was full.
+    assert [record.levelname for record in caplog.records] in (["ERROR"], ["ERROR", "ERROR"])
     blocker.execute("ROLLBACK")
     await state.save_lease(lease(1))
     state.close()
@@ -238,19 +243,89 @@ def test_look_at(tmp_path: Path) -> None:
         look_at(path)
 
 
-@pytest.mark.root
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "full"
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB."""
+    folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], check=True)
     try:
-        with pytest.raises(BadState, match="its file system is full") as caught:
-            look_at(folder / "state.db")
-        assert caught.value.hint == "make room on its file system"
-        with pytest.raises(OSError, match="No space"):
-            (folder / "fill").write_bytes(bytes(1 << 20))
-        with pytest.raises(BadState, match="full") as caught:
-            State.open(folder / "state.db")
-        assert caught.value.hint == "make room on its file system"
+        yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Down to the last page."""
+    with (folder / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(folder).f_bavail == 0
+
+
+LEASE = Lease(address=IPv4Address("10.0.0.9"), hwaddr="52:54:00:00:00:09", expires=5.0)
+KILLED = """
+import asyncio, os, sys
+from ipaddress import IPv4Address
+from pathlib import Path
+from bootsvc.dhcp.leases import Lease
+from bootsvc.state import State
+async def main():
+    state = State.open(Path(sys.argv[1]))
+    await state.save_lease(Lease(address=IPv4Address("10.0.0.9"), hwaddr="52:54:00:00:00:09", expires=5.0))
+    os._exit(0)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("before", ["nothing", "stopped", "killed"])
+async def test_a_full_disk_keeps_nobody_from_starting(
+    small: Path, before: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootsvc.state.RETRY_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    path = small / "state.db"
+    if before != "nothing":
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", KILLED, str(path)], check=True)
+        assert path.with_name("state.db-wal").stat().st_size, "what was written last lies beside the database"
+    if before == "stopped":
+        State.open(path).close()
+        assert not path.with_name("state.db-wal").exists()
+    path.with_name("state.db-shm").unlink(missing_ok=True)
+    fill(small)
+    with pytest.raises(BadState, match="its file system is full") as caught:
+        look_at(path)
+    assert (caught.value.hint, caught.value.no_room) == ("make room on its file system", True)
+    state = State.open(path)
+    try:
+        assert state.load_leases() == ([] if before == "nothing" else [LEASE])
+        assert "machines without a reservation get no address until it can be written again (make room" in caplog.text
+        for _ in range(2):
+            with pytest.raises(BadState, match="cannot use the state database"):
+                await state.save_lease(replace(LEASE, hwaddr="52:54:00:00:00:0a"))
+        assert caplog.text.count("machines without a reservation") == 1, "said once"
+        state.save_event("52:54:00:00:00:01", "n1", "up", "", 0, 7.0)
+        assert state.last_events().keys() == {"52:54:00:00:00:01"}, "boots go on in memory"
+        (small / "fill").unlink()
+        await state.save_lease(replace(LEASE, address=IPv4Address("10.0.0.10"), hwaddr="52:54:00:00:00:0a"))
+        assert "is written again" in caplog.text
+    finally:
+        state.close()
+    again = State.open(path)
+    try:
+        assert {str(lease.address) for lease in again.load_leases()} == (
+            {"10.0.0.10"} | ({"10.0.0.9"} if before != "nothing" else set())
+        )
+    finally:
+        again.close()
+
+
+@pytest.mark.root
+def test_a_damaged_database_on_a_full_disk_is_not_worked_without(small: Path) -> None:
+    """Its leases are somebody's: whoever forgets them gives their addresses away."""
+    path = small / "state.db"
+    path.write_bytes(b"no database " * 100)
+    fill(small)
+    with pytest.raises(BadState, match="not a database"):
+        State.open(path)
