@@ -115,9 +115,13 @@ class BlobStore:
         await self.write(descriptor, whole(), lambda done: None)
 
     def drop_if_damaged(self, digest: str) -> bool:
-        """Hash a blob again and remove it if it is not what its name says; True if so. Blocks."""
+        """Hash a blob, if it is here, and remove it if it is not what its name says; True if so. Blocks."""
         path = self.path(digest)
-        with path.open("rb") as stream:
+        try:
+            stream = path.open("rb")
+        except FileNotFoundError:
+            return False
+        with stream:
             got = f"{digest.partition(':')[0]}:{hashlib.file_digest(stream, digest.partition(':')[0]).hexdigest()}"
         if got != digest:
             path.unlink()
@@ -161,6 +165,10 @@ class Receiving:
         if self._temporary is not None and (useless or not self.done or self._temporary.name.startswith(_ALONE)):
             self._temporary.unlink(missing_ok=True)
         self._file.close()
+
+    def fileno(self) -> int:
+        """Of the file that the blob is written to."""
+        return self._file.fileno()
 
     @property
     def is_complete(self) -> bool:

@@ -21,6 +21,7 @@ from typing import NoReturn
 import msgspec
 
 from images.errors import Error
+from images.growing import Growth
 from images.layer_reader import MESSAGE, MORE, SIZE, Done, Failed, Job, open_records, records_name, serve
 from images.rootfs import UnsafePath
 from images.tree import UnpackFailed
@@ -62,7 +63,7 @@ class Crew:
         self._beside = beside
         self._count = max(1, min(workers, MOST, len(os.sched_getaffinity(0))))
         self._workers: list[_Worker] = []
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[tuple[Job, tuple[int, ...]]] = deque()
         self._ends: dict[int, Done | Failed] = {}
         self._news = asyncio.Event()
         self._died = False
@@ -89,9 +90,9 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def give(self, job: Job) -> None:
-        """A worker begins with it as soon as one is idle."""
-        self._waiting.append(job)
+    def give(self, job: Job, growth: Growth | None = None) -> None:
+        """A worker begins with it as soon as one is idle. `growth`: of its blob, which is still being written."""
+        self._waiting.append((job, () if growth is None else (growth.file, growth.event)))
         self._push()
 
     async def batches(self, number: int) -> AsyncIterator[bytes]:
@@ -129,7 +130,8 @@ class Crew:
     def _push(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._waiting:
-                self._jobs.send(msgspec.msgpack.encode(self._waiting[0]))
+                job, growth = self._waiting[0]
+                socket.send_fds(self._jobs, [msgspec.msgpack.encode(job)], growth)
                 self._waiting.popleft()
 
     def _hear(self, link: socket.socket) -> None:
@@ -152,7 +154,7 @@ class Crew:
         if pid == 0:
             with contextlib.suppress(BaseException):
                 _become_worker(parent, keep=(jobs.fileno(), theirs.fileno(), self.contents))
-                serve(jobs, theirs, self.contents)
+                serve(jobs, theirs, self.contents, ahead=self._count < len(os.sched_getaffinity(0)))
             os._exit(0)
         theirs.close()
         return _Worker(pid, ours)

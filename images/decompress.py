@@ -108,10 +108,11 @@ def _join_streams(stream: BinaryIO, make: Callable[[], _Decompressor], *, paddin
 
 
 class LayerStream:
-    """The uncompressed bytes of one blob, decompressed and hashed in a thread ahead of the reader; use it with `with`.
+    """The uncompressed bytes of one blob, decompressed and hashed; use it with `with`.
 
-    `open_blob` is called in the thread. `algorithm` None: nobody wants a digest. `stopped` is asked at every chunk; once it
-    says so, reading raises Interrupted. `advanced` is told the compressed bytes read, in the reader's thread.
+    `ahead`: in a thread that runs before the reader, which calls `open_blob`, too; worth it where a core would be idle.
+    `algorithm` None: nobody wants a digest. `stopped` is asked at every chunk; once it says so, reading raises Interrupted.
+    `advanced` is told the compressed bytes read (`position`), in the reader's thread.
     """
 
     def __init__(
@@ -121,23 +122,25 @@ class LayerStream:
         algorithm: str | None = "sha256",
         stopped: Callable[[], bool],
         advanced: Callable[[int], None] | None = None,
+        ahead: bool = True,
     ) -> None:
         self._open_blob = open_blob
         self._hash = None if algorithm is None else hashlib.new(algorithm)
         self._stopped = stopped
         self._advanced = advanced
-        self._position = 0
+        self.position = 0
         self._closed = threading.Event()
         self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
-        self._thread = threading.Thread(target=self._produce, name="decompress", daemon=True)
+        self._thread = threading.Thread(target=self._run_ahead, name="decompress", daemon=True) if ahead else None
 
     def __enter__(self) -> "LayerStream":
-        self._thread.start()
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._closed.set()
-        while self._thread.is_alive():
+        while self._thread is not None and self._thread.is_alive():
             # The thread may wait for room in the queue; make it, until it sees that it is closed.
             with contextlib.suppress(queue.Empty):
                 self._queue.get_nowait()
@@ -145,38 +148,47 @@ class LayerStream:
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises MalformedCompression, OSError or Interrupted."""
-        while True:
-            item = self._queue.get()
+        for chunk in self._produce() if self._thread is None else self._take():
             if self._stopped():
                 raise Interrupted
-            if isinstance(item, Exception):
-                raise item
             if self._advanced is not None:
-                self._advanced(self._position)
-            if not item:
-                return
-            yield item
+                self._advanced(self.position)
+            yield chunk
 
     def digest(self) -> str:
         """Of everything, once the iterator is at its end."""
         assert self._hash is not None
         return f"{self._hash.name}:{self._hash.hexdigest()}"
 
-    def _produce(self) -> None:
-        end: bytes | Exception = b""
+    def _produce(self) -> Iterator[bytes]:
         try:
             with self._open_blob() as stream:
                 for chunk in decompress(stream):
                     if self._hash is not None:
                         self._hash.update(chunk)
-                    self._position = stream.tell()
-                    self._queue.put(chunk)
-                    if self._closed.is_set():
-                        break
+                    self.position = stream.tell()
+                    yield chunk
         except DECOMPRESSION_ERRORS as exc:
-            end = MalformedCompression(str(exc))
+            raise MalformedCompression(str(exc)) from exc
         except OSError as exc:
-            end = exc if exc.errno else MalformedCompression(str(exc))
+            if exc.errno:
+                raise
+            raise MalformedCompression(str(exc)) from exc
+
+    def _run_ahead(self) -> None:
+        end: bytes | Exception = b""
+        try:
+            for chunk in self._produce():
+                self._queue.put(chunk)
+                if self._closed.is_set():
+                    break
         except Exception as exc:
             end = exc
         self._queue.put(end)
+
+    def _take(self) -> Iterator[bytes]:
+        """What the thread has ready."""
+        while item := self._queue.get():
+            if isinstance(item, Exception):
+                raise item
+            yield item

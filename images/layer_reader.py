@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ import msgspec
 
 from images.contents import stage
 from images.decompress import LayerStream, MalformedCompression
+from images.growing import open_growing
 from images.layers import Move, Operation, Put, plan_layer
 from images.pax import MalformedTar
 from images.rootfs import UnsafePath
@@ -50,7 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def open(self) -> BinaryIO:
         path = Path(os.fsdecode(self.path))
-        return path.open("rb") if self.size is None else open_window(path, self.offset, self.size)
+        return path.open("rb", buffering=0) if self.size is None else open_window(path, self.offset, self.size)
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -91,15 +93,30 @@ def open_records(folder: int, number: int, flags: int) -> int:
     return os.open(records_name(number), flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
 
-def serve(jobs: socket.socket, link: socket.socket, folder: int) -> None:
-    while data := jobs.recv(MESSAGE):
+def serve(jobs: socket.socket, link: socket.socket, folder: int, *, ahead: bool) -> None:
+    """Do what comes from `jobs`; `ahead`: with a thread of its own for decompression.
+
+    With a job may come the two descriptors of a `Growth`: its blob still comes.
+    """
+    while True:
+        data, growth, _flags, _sender = socket.recv_fds(jobs, MESSAGE, 2, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return
         job = msgspec.msgpack.decode(data, type=Job)
-        link.send(msgspec.msgpack.encode(_do(job, link, folder)))
+        link.send(msgspec.msgpack.encode(_do(job, growth, link, folder, ahead)))
 
 
-def _do(job: Job, link: socket.socket, folder: int) -> Done | Failed:
+def _do(job: Job, growth: Sequence[int], link: socket.socket, folder: int, ahead: bool) -> Done | Failed:
+    def open_blob() -> BinaryIO:
+        if not growth:
+            return job.open()
+        file, event = growth
+        assert job.size is not None
+        return open_growing(file, event, job.size)
+
     try:
-        return Done(number=job.number, digest=_read(job, link, folder))
+        with LayerStream(open_blob, algorithm=job.algorithm, stopped=lambda: False, ahead=ahead) as stream:
+            return Done(number=job.number, digest=_read(job, stream, link, folder))
     except (MalformedTar, MalformedCompression) as exc:
         return _failed(job, "malformed", exc.message)
     except UnsafePath as exc:
@@ -119,17 +136,8 @@ def _failed(job: Job, kind: str, reason: str, path: bytes = b"", number: int | N
     return Failed(number=job.number, kind=kind, reason=reason[:_SAID], path=shown, errno=number or 0)
 
 
-def _read(job: Job, link: socket.socket, folder: int) -> str | None:
-    position = 0
-
-    def note(done: int) -> None:
-        nonlocal position
-        position = done
-
-    with (
-        os.fdopen(open_records(folder, job.number, os.O_WRONLY), "wb", buffering=0) as file,
-        LayerStream(job.open, algorithm=job.algorithm, stopped=lambda: False, advanced=note) as stream,
-    ):
+def _read(job: Job, stream: LayerStream, link: socket.socket, folder: int) -> str | None:
+    with os.fdopen(open_records(folder, job.number, os.O_WRONLY), "wb", buffering=0) as file:
         chunks = iter(stream)
         reader = Reader(chunks)
         plan = plan_layer(reader, whiteouts=job.whiteouts)
@@ -140,18 +148,18 @@ def _read(job: Job, link: socket.socket, folder: int) -> str | None:
                 batch.append(operation)
                 weight += _weigh(operation)
                 # Large files are news of their own, for progress.
-                if len(batch) >= _BATCH or weight > _BATCH_BYTES or position - begun > 1 << 22:
-                    _tell(batch, position, file, link)
-                    batch, weight, begun = [], 0, position
+                if len(batch) >= _BATCH or weight > _BATCH_BYTES or stream.position - begun > 1 << 22:
+                    _tell(batch, stream.position, file, link)
+                    batch, weight, begun = [], 0, stream.position
             # The digest covers what stands after the archive's end, too; and damage may show only there.
             for _ in chunks:
                 pass
         except Exception:
             # What came before is wrong first, if it is.
             with contextlib.suppress(OSError):
-                _tell(batch, position, file, link)
+                _tell(batch, stream.position, file, link)
             raise
-        _tell(batch, position, file, link)
+        _tell(batch, stream.position, file, link)
         return stream.digest() if job.algorithm else None
 
 

@@ -38,6 +38,12 @@ class _Window(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._at, 0)
+        data = self._file.read(left if size < 0 else min(size, left)) or b""
+        self._at += len(data)
+        return data
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer has no length
         got = self._file.readinto(memoryview(buffer)[: self._size - self._at])
         self._at += got

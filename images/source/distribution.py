@@ -30,6 +30,8 @@ from images.source.transport import Patience, Transport, pieces, read_whole
 T = TypeVar("T")
 Login = Callable[[], Credentials | None]
 """Finds the credentials; called in a thread, once the registry wants some."""
+Opened = Callable[[int, int], None]
+"""Told to what open file a blob is written from now on, and from which byte."""
 _WORTH_A_TRY = 1 << 20
 """Bytes more than before that make a broken download one that goes on."""
 
@@ -83,9 +85,16 @@ class Repository:
 
         return await self._retrying(once)
 
-    async def fetch(self, descriptor: Descriptor, store: BlobStore, advanced: Callable[[int], None]) -> None:
+    async def fetch(
+        self,
+        descriptor: Descriptor,
+        store: BlobStore,
+        advanced: Callable[[int], None],
+        opened: Opened = lambda file, start: None,
+    ) -> None:
         """Download a blob into the store, from where an earlier try ended.
 
+        `opened` is told of each answer, `advanced` of the bytes on disk; the blob is what it should be only when this returns.
         Raises RegistryError, DigestMismatch, SizeMismatch, CacheFailed.
         """
         most = 0
@@ -96,23 +105,26 @@ class Repository:
             advanced(done)
 
         try:
-            await self._retrying(lambda: self._fetch(descriptor, store, note), progress=lambda: most)
+            await self._retrying(lambda: self._fetch(descriptor, store, note, opened), progress=lambda: most)
         except NotFound as exc:
             if descriptor.is_foreign:
                 hint = f"get the layer from where it is kept ({', '.join(descriptor.urls) or 'unknown'}) and push it"
                 raise NotFound(self._host, f"blob for foreign layer {descriptor.digest}", hint=hint) from exc
             raise
 
-    async def _fetch(self, descriptor: Descriptor, store: BlobStore, advanced: Callable[[int], None]) -> None:
+    async def _fetch(self, descriptor: Descriptor, store: BlobStore, advanced: Callable[[int], None], opened: Opened) -> None:
         with await store.receive(descriptor) as receiving:
-            if receiving.resumed and await self._resume(descriptor, receiving, advanced):
+            if receiving.resumed and await self._resume(descriptor, receiving, advanced, opened):
                 return
             receiving.restart()
             async with self._get_blob(descriptor) as response:
+                opened(receiving.fileno(), 0)
                 await receiving.append(pieces(response, self._host), advanced)
             await run_interruptible(lambda stopped: receiving.commit())
 
-    async def _resume(self, descriptor: Descriptor, receiving: Receiving, advanced: Callable[[int], None]) -> bool:
+    async def _resume(
+        self, descriptor: Descriptor, receiving: Receiving, advanced: Callable[[int], None], opened: Opened
+    ) -> bool:
         """Get what is missing (RFC 9110 section 14); False if the blob has to come from its beginning."""
         if not receiving.is_complete:
             async with self._get_blob(descriptor, start=receiving.done) as response:
@@ -121,6 +133,7 @@ class Repository:
                 if response.status == 200:
                     # A registry without ranges sends all of it.
                     receiving.restart()
+                opened(receiving.fileno(), receiving.done)
                 await receiving.append(pieces(response, self._host), advanced)
         try:
             await run_interruptible(lambda stopped: receiving.commit())

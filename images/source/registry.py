@@ -8,6 +8,7 @@ from images.auth import IncompleteCredentials, find_credentials
 from images.blobs import BlobStore, DigestMismatch, digest_of
 from images.challenge import Credentials
 from images.errors import Error
+from images.interruptible import run_interruptible
 from images.layers import Layer
 from images.manifest import (
     MAX_CONFIG,
@@ -22,10 +23,11 @@ from images.manifest import (
 )
 from images.progress import BlobAdvanced, BlobCopied, ConfigCopied, Event, ManifestWritten, Progress, Started, Waiting
 from images.reference import Digest, Reference, parse_digest
+from images.rootfs import remove_tree
 from images.source.contract import Provenance, SourceOptions
 from images.source.distribution import Repository
 from images.source.transport import Patience, Transport
-from images.source.unpacking import Unpacking
+from images.source.unpacking import StartedOver, Unpacking
 
 _AT_ONCE = 4
 """Blobs downloaded at the same time; registries throttle clients that take more."""
@@ -86,17 +88,29 @@ class RegistrySource:
         store = BlobStore(self._options.blobs)
         async with self._repository(progress) as repository:
             image = await self._resolve(repository, store)
-            held = _HeldProgress(progress)
-            with Unpacking(image.layers(store), rootfs) as unpacking:
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._copy(repository, store, image, unpacking, held))
-                        group.create_task(_apply(unpacking, store, held.report))
-                except BaseExceptionGroup as exc:
-                    raise _first(exc) from None
+            try:
+                await self._unpack(repository, store, image, rootfs, progress, follow=True)
+            except StartedOver:
+                # A download that was interrupted, and had to come anew; rare enough to unpack again what is here.
+                await run_interruptible(lambda stopped: remove_tree(rootfs))
+                rootfs.mkdir(mode=0o755)
+                await self._unpack(repository, store, image, rootfs, progress, follow=False)
         return Provenance(
             reference=f"docker://{self._reference}", digest=image.digest, architecture=image.config.architecture or None
         )
+
+    async def _unpack(
+        self, repository: Repository, store: BlobStore, image: _Image, rootfs: Path, progress: Progress, *, follow: bool
+    ) -> None:
+        """With `follow`, layers are read while they come. Raises StartedOver if what came first is not to be relied upon."""
+        held = _HeldProgress(progress)
+        with Unpacking(image.layers(store), rootfs) as unpacking:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._copy(repository, store, image, unpacking, held, follow=follow))
+                    group.create_task(_apply(unpacking, store, held.report))
+            except BaseExceptionGroup as exc:
+                raise _first(exc) from None
 
     def _repository(self, progress: Progress) -> Repository:
         options = self._options
@@ -173,20 +187,26 @@ class RegistrySource:
         image: _Image,
         unpacking: Unpacking,
         held: "_HeldProgress",
+        *,
+        follow: bool,
     ) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def copy_one(layer: Descriptor) -> None:
+            def opened(file: int, start: int) -> None:
+                if follow:
+                    unpacking.follow(layer.digest, layer.size, file, start)
+
+            def advanced(done: int) -> None:
+                unpacking.advance(layer.digest, done)
+                held.progress(BlobAdvanced(digest=layer.digest, size=layer.size, done=done))
+
             cached = store.find(layer) is not None
             if not cached:
                 async with slots:
-                    await repository.fetch(
-                        layer,
-                        store,
-                        lambda done: held.progress(BlobAdvanced(digest=layer.digest, size=layer.size, done=done)),
-                    )
+                    await repository.fetch(layer, store, advanced, opened)
             held.progress(BlobCopied(digest=layer.digest, cached=cached))
-            unpacking.begin(layer.digest)
+            unpacking.finish(layer.digest)
 
         async with asyncio.TaskGroup() as group:
             for layer in {layer.digest: layer for layer in image.manifest.layers}.values():

@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 from images.crew import Crew, MalformedBlob
 from images.errors import Error
+from images.growing import Growth
 from images.interruptible import Stopped, run_interruptible
 from images.layer_reader import Job, decode
 from images.layers import Layer, MalformedLayer
 from images.progress import ArchiveAdvanced, ArchiveUnpacking, LayerAdvanced, LayerUnpacking, Progress, XattrSkipped
-from images.rootfs import Rootfs
+from images.rootfs import Rootfs, UnsafePath
 from images.tree import Tree
 
 _REPORTS = 200
@@ -28,6 +29,10 @@ class MalformedArchive(Error):
         self.reason = reason
 
 
+class StartedOver(Exception):
+    """A blob came anew from its first byte after a worker had read of what came before: the tree may be wrong."""
+
+
 class Unpacking:
     """The layers of an image, lowest first, on their way into a tree; use it with `with`, before anything runs in a thread.
 
@@ -38,6 +43,9 @@ class Unpacking:
         self._layers = layers
         self._rootfs = rootfs
         self._crew = Crew(rootfs, len(layers))
+        self._come = {layer.digest: asyncio.Event() for layer in layers}
+        self._growths: dict[str, Growth] = {}
+        self._begun_anew: set[str] = set()
         self.current: Layer | None = None
 
     def __enter__(self) -> "Unpacking":
@@ -46,14 +54,48 @@ class Unpacking:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._crew.__exit__(kind, exc, trace)
+        for growth in self._growths.values():
+            growth.close()
 
-    def begin(self, digest: str) -> None:
-        """The blob of that digest has come."""
-        for number, layer in enumerate(self._layers):
-            if layer.digest == digest:
-                algorithm = layer.diff_id.partition(":")[0]
-                path = os.fsencode(layer.path)
-                self._crew.give(Job(number=number, path=path, offset=layer.offset, size=layer.size, algorithm=algorithm))
+    def follow(self, digest: str, size: int, file: int, start: int) -> None:
+        """The blob of that digest and size comes, and is written to the open `file` from `start` on.
+
+        A worker reads it meanwhile; nothing counts before `finish` says that it was what it should be.
+        """
+        growth = self._growths.get(digest)
+        if growth is not None and (not start or not growth.is_of(file)):
+            self._begun_anew.add(digest)
+        elif growth is None and not start:
+            self._growths[digest] = growth = Growth(file)
+            self._give(self._numbers(digest)[0], growth, size)
+
+    def advance(self, digest: str, done: int) -> None:
+        """So many bytes of a blob that is followed are there now."""
+        growth = self._growths.get(digest)
+        if growth is not None and digest not in self._begun_anew:
+            growth.tell(done)
+
+    def finish(self, digest: str) -> None:
+        """The blob of that digest is there, and what it should be. Raises StartedOver."""
+        if digest in self._begun_anew:
+            raise StartedOver
+        for number in self._numbers(digest)[digest in self._growths :]:
+            self._give(number)
+        self._come[digest].set()
+
+    def _numbers(self, digest: str) -> list[int]:
+        return [number for number, layer in enumerate(self._layers) if layer.digest == digest]
+
+    def _give(self, number: int, growth: Growth | None = None, size: int | None = None) -> None:
+        layer = self._layers[number]
+        job = Job(
+            number=number,
+            path=os.fsencode(layer.path),
+            offset=layer.offset,
+            size=layer.size if size is None else size,
+            algorithm=layer.diff_id.partition(":")[0],
+        )
+        self._crew.give(job, growth)
 
     async def apply(self, progress: Progress) -> None:
         """Apply every layer, once it has come. Raises MalformedLayer, UnsafePath, UnpackFailed, WorkerDied, OSError."""
@@ -67,14 +109,21 @@ class Unpacking:
 
     async def _apply(self, number: int, layer: Layer, tree: Tree, progress: Progress) -> None:
         def report(done: int) -> None:
-            # By now it is there.
-            size = layer.path.stat().st_size if layer.size is None else layer.size
-            progress(LayerAdvanced(digest=layer.digest, size=size, done=done))
+            size = layer.size
+            if size is None and self._come[layer.digest].is_set():
+                size = layer.path.stat().st_size
+            if size is not None:
+                progress(LayerAdvanced(digest=layer.digest, size=size, done=done))
 
         try:
             digest = await _apply(self._crew, number, tree, report)
-        except MalformedBlob as exc:
+        except (MalformedBlob, UnsafePath) as exc:
+            # Of a blob that is not what it should be, that is what there is to say.
+            await self._come[layer.digest].wait()
+            if isinstance(exc, UnsafePath):
+                raise
             raise MalformedLayer(layer.digest, exc.reason) from exc
+        await self._come[layer.digest].wait()
         if digest != layer.diff_id:
             raise MalformedLayer(layer.digest, f"its contents have the digest {digest}, the image says {layer.diff_id}")
 
@@ -83,7 +132,7 @@ async def unpack_layers(layers: Sequence[Layer], rootfs: Path, progress: Progres
     """Apply layers that are all there, lowest first. Raises what `Unpacking.apply` raises."""
     with Unpacking(layers, rootfs) as unpacking:
         for digest in dict.fromkeys(layer.digest for layer in layers):
-            unpacking.begin(digest)
+            unpacking.finish(digest)
         await unpacking.apply(progress)
 
 
