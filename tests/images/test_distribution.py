@@ -205,12 +205,69 @@ async def test_a_line_that_keeps_breaking(liar: Any, image: Any, bring: Bring, f
 
 
 def wait_for_bytes(cache: Path, size: int) -> None:
+    wait_for_file(cache, "**/.partial-*", size)
 
+
+def wait_for_file(folder: Path, pattern: str, size: int) -> None:
+    """Until a file has so many bytes."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        if any(path.stat().st_size >= size for path in cache.rglob(".partial-*")):
+        if any(path.stat().st_size >= size for path in folder.glob(pattern)):
             return
         time.sleep(0.01)
+    raise AssertionError(f"no {pattern} of {size} bytes came")
+
+
+async def send_part(request: web.Request, data: bytes, size: int) -> web.StreamResponse:
+    """The first `size` bytes of an answer that promises all."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+    await response.prepare(request)
+    await response.write(data[:size])
+    return response
+
+
+async def test_a_layer_is_unpacked_while_it_comes(oci: ModuleType, liar: Any, bring: Bring) -> None:
+    members = [oci.Member("first", os.urandom(1_000_000)), oci.Member("second", os.urandom(4_000_000))]
+    liar.add("1", image := oci.build([oci.layer(members)]))
+    layer = image.layer_digests[0]
+    data = image.blobs[layer]
+
+    async def wait(request: web.Request) -> web.StreamResponse | None:
+        if layer not in request.path:
+            return None
+        response = await send_part(request, data, 3_500_000)
+        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-0", 1_000_000)
+        await response.write(data[3_500_000:])
+        return response
+
+    liar.override = wait
+    tree = await bring(f"{liar.host}/x:1")
+    assert [(tree / member.name).read_bytes() for member in members] == [member.data for member in members]
+
+
+async def test_what_came_wrong_and_was_read_already_comes_anew(liar: Any, image: Any, bring: Bring) -> None:
+    liar.add("1", image)
+    layer = image.layer_digests[0]
+    right, ranges = image.blobs[layer], list[str | None]()
+    wrong = right[:4_000_000] + bytes(1000) + right[4_001_000:]
+    answer = ranged(liar, ranges)
+
+    async def spoil(request: web.Request) -> web.StreamResponse | None:
+        if layer not in request.path or ranges:
+            return await answer(request)
+        ranges.append(None)
+        response = await send_part(request, wrong, 5_000_000)
+        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-0", 2_000_000)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    liar.override = spoil
+    tree = await bring(f"{liar.host}/x:1")
+    assert (tree / "big").stat().st_size == 6_000_000
+    assert ranges[0] is None
+    assert ranges[1] is not None
+    assert ranges[2] is None
 
 
 async def test_pauses_grow_and_end(liar: Any, bring: Bring) -> None:
