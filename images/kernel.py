@@ -51,7 +51,7 @@ def find_kernels(view: ImageView) -> list[ImageKernel]:
     candidates = [
         (number, path)
         for entry in view
-        if not entry.is_directory and (b"vmlinuz" in entry.path or b"boot/Image-" in entry.path)
+        if (b"vmlinuz" in entry.path or b"boot/Image-" in entry.path) and not entry.is_directory
         for number, pattern in enumerate(patterns)
         if fnmatchcase(path := entry.path.decode(errors="surrogateescape"), pattern) and path.count("/") == pattern.count("/")
     ]

@@ -1,16 +1,17 @@
 """`wwctl`: finds the noun's module, and is the one place where errors become sentences and exit codes."""
 
+import gc
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NamedTuple
 
 import click
 
 from bootsvc.cli.command import HELP_OPTIONS, Invocation, global_options, no_such_command
+from bootsvc.cli.loading import load
 from bootsvc.cli.terminal import complain
 from images.errors import Error
 
@@ -60,7 +61,7 @@ class Root(click.Group):
         noun = NOUNS.get(cmd_name)
         if noun is None:
             return None
-        found = getattr(import_module(noun.module), noun.attribute)
+        found = getattr(load(noun.module), noun.attribute)
         command: click.Command = found(noun.vocabulary) if noun.vocabulary else found
         return command
 
@@ -89,7 +90,11 @@ def main() -> int:
     """Entry point; returns the exit code."""
     _open_standard_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
-    return run(sys.argv[1:])
+    try:
+        return run(sys.argv[1:])
+    finally:
+        # The process ends: looking for cycles among all that was loaded, as the interpreter does at its end, frees nothing.
+        gc.freeze()
 
 
 def _open_standard_streams() -> None:

@@ -93,7 +93,7 @@ def documentation(subject: Subject) -> Iterator[Finding]:
 
 
 def large_files(subject: Subject) -> Iterator[Finding]:
-    found = [shown(entry.path) for entry in subject.view if entry.is_regular and entry.size > LARGEST_FILE]
+    found = [shown(entry.path) for entry in subject.view if entry.size > LARGEST_FILE and entry.is_regular]
     found = [path for path in found if path[1:].encode() not in ALWAYS_EMPTY]
     if found:
         yield error(f"{listed(found)} has 4 GiB or more, which an initramfs cannot hold", subject.exclude(*found))

@@ -51,9 +51,9 @@ def private_keys(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_private_key(subject: Subject, entry: Entry) -> bool:
-    if not entry.is_regular or not 32 < entry.size < KEY_SIZE or _HOST_KEY.fullmatch(entry.path):
-        return False
     if not entry.path.startswith(_KEY_PLACES) or not _KEY_NAME.fullmatch(entry.path):
+        return False
+    if not entry.is_regular or not 32 < entry.size < KEY_SIZE or _HOST_KEY.fullmatch(entry.path):
         return False
     return _PRIVATE in (subject.read(entry.path, KEY_SIZE) or b"")
 

@@ -68,8 +68,10 @@ def _enabled(subject: Subject) -> set[str]:
     """Units that some target wants."""
     found = set()
     for entry in subject.view:
+        if b".wants/" not in entry.path:
+            continue
         path = entry.path.decode("utf-8", "replace")
-        if ".wants/" in path and path.startswith(_UNITS):
+        if path.startswith(_UNITS):
             found.add(path.rpartition("/")[2])
     return found
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
 from images.blobs import BlobStore
@@ -18,6 +17,7 @@ from images.manifest import PlatformMissing, PlatformRecord
 from images.progress import ArchiveAdvanced, Progress, Started
 from images.reference import Reference, parse_digest
 from images.source.archive import list_members, nameless, spool
+from images.source.client import aiohttp
 from images.source.contract import Provenance, SourceOptions
 from images.source.layout import find_in_docker_archive
 

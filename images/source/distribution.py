@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TypeVar
 
-import aiohttp
 from yarl import URL
 
 from images import challenge
@@ -15,6 +14,7 @@ from images.challenge import Challenge, Credentials
 from images.interruptible import run_interruptible
 from images.manifest import ACCEPTED, MAX_MANIFEST, Descriptor
 from images.reference import Reference
+from images.source.client import aiohttp
 from images.source.failures import (
     BadRedirect,
     Broken,

@@ -5,10 +5,10 @@ import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import aiohttp
 import msgspec
 
 from images.errors import Error
+from images.source.client import aiohttp
 
 _LOGIN = "give --username and --password, or check that the name is right"
 

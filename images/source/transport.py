@@ -4,14 +4,15 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-import aiohttp
 from yarl import URL
 
 from images.reference import Reference
 from images.source.certificates import tls_context
+from images.source.client import aiohttp
 from images.source.failures import BadRedirect, Broken, explain
 from images.source.proxies import Proxies
 
@@ -43,14 +44,13 @@ class Transport:
         self._is_loopback = reference.is_loopback
         self._proxies = proxies
         # As container tools do, also for token servers and redirects: a site's CA signs all of its hosts.
-        self._tls = tls_context(reference.host, certificates, insecure=insecure)
+        self._own_tls = tls_context(reference.host, certificates, insecure=insecure)
         self._patience = patience
 
     async def __aenter__(self) -> "Transport":
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect, sock_read=self._patience.read)
         self._session = aiohttp.ClientSession(
             timeout=timeout,
-            connector=aiohttp.TCPConnector(ssl=self._tls),
             auto_decompress=False,
             read_bufsize=1 << 20,
             headers={"User-Agent": "bootsvc", "Accept-Encoding": "identity"},
@@ -86,6 +86,7 @@ class Transport:
         self, url: URL, headers: Mapping[str, str], *, method: str = "GET", form: Mapping[str, str] | None = None
     ) -> aiohttp.ClientResponse:
         """One request. Raises RegistryError and UnusableProxy."""
+        proxy = self._proxy(url)
         try:
             return await self._session.request(
                 method,
@@ -93,10 +94,20 @@ class Transport:
                 headers=dict(headers),
                 data=None if form is None else dict(form),
                 allow_redirects=False,
-                proxy=self._proxy(url),
+                proxy=proxy,
+                ssl=True if proxy is None and url.scheme == "http" else self._tls,
             )
         except _ERRORS as exc:
             raise explain(exc, url.host_port_subcomponent or self.host) from exc
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | bool:
+        """For a registry over plain http, the system's certificates are never read."""
+        if self._own_tls is not True:
+            return self._own_tls
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _proxy(self, url: URL) -> str | None:
         """As the environment says, but never for this machine's own registry."""

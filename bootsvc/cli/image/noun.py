@@ -3,12 +3,11 @@
 A verb's module is imported when the verb is used: an import pulls in an HTTP client, which a build has no time for.
 """
 
-from importlib import import_module
-
 import click
 
 from bootsvc.cli.command import Noun
 from bootsvc.cli.image.vocabulary import VOCABULARIES, Vocabulary
+from bootsvc.cli.loading import load
 
 VERBS = {
     "import": "importing.add_import",
@@ -54,7 +53,7 @@ class ImageNoun(Noun):
         verb = self.verbs_by_alias.get(cmd_name, cmd_name)
         if verb in VERBS and verb not in self.commands:
             module, _, function = VERBS[verb].partition(".")
-            getattr(import_module(f"bootsvc.cli.image.{module}"), function)(self, self.words)
+            getattr(load(f"bootsvc.cli.image.{module}"), function)(self, self.words)
         return super().get_command(ctx, verb)
 
 
