@@ -178,6 +178,8 @@ def _become_worker(parent: int, keep: tuple[int, ...]) -> None:
     if not follow(parent):
         os._exit(0)
     gc.freeze()
+    # What workers make lies in a folder that only root enters, and shall have the mode that it is made with.
+    os.umask(0)
     before = 2
     for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
         os.closerange(before + 1, fd)

@@ -208,8 +208,10 @@ def stage1_tools(subject: Subject) -> Iterator[Finding]:
 
 def extended_attributes(subject: Subject) -> Iterator[Finding]:
     """File capabilities, labels and ACLs do not fit into an initramfs; the tool that restores them is carried along."""
-    found = [shown(entry.path) for entry in subject.view if entry.xattrs]
-    if found and subject.architecture not in CODE:
+    if subject.architecture in CODE:
+        return
+    found = [shown(entry.path) for entry in subject.view if subject.xattrs(entry)]
+    if found:
         yield warning(
             f"{len(found)} files have capabilities, labels or ACLs ({listed(found, 2)}), which a node of architecture "
             f"{subject.architecture} cannot restore",

@@ -126,8 +126,9 @@ def console(subject: Subject) -> Iterator[Finding]:
 
 def selinux(subject: Subject) -> Iterator[Finding]:
     config = (subject.text(b"etc/selinux/config") or "").splitlines()
-    labelled = any(name == b"security.selinux" for entry in subject.view for name, _ in entry.xattrs)
-    if "SELINUX=enforcing" in [line.strip() for line in config] and not labelled:
+    if "SELINUX=enforcing" not in [line.strip() for line in config]:
+        return
+    if not any(name == b"security.selinux" for entry in subject.view for name, _ in subject.xattrs(entry)):
         yield warning(
             "SELinux is enforcing, but no file carries a label: services would be refused their own files",
             subject.run("sed", "-i", "s/^SELINUX=enforcing/SELINUX=permissive/", "/etc/selinux/config"),

@@ -52,11 +52,13 @@ class Distribution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """An image as checks see it. `read` gives the first bytes of a regular file, at most so many, links followed inside the
-    image, or None; `command` is such as `wwctl image`; `compressed` is the size of what nodes download, None before a build."""
+    image, or None; `xattrs` an entry's, for those of `view` have none; `command` is such as `wwctl image`; `compressed` is the
+    size of what nodes download, None before a build."""
 
     name: str
     view: ImageView
     read: Callable[[bytes, int], bytes | None]
+    xattrs: Callable[[Entry], tuple[tuple[bytes, bytes], ...]]
     architecture: str
     host: Host
     command: str = "wwctl image"

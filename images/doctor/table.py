@@ -12,7 +12,7 @@ from images.doctor.subject import Check, Finding, Host, Severity, Subject
 from images.elf import architecture
 from images.errors import Error
 from images.excludes import Excludes, read_excludes
-from images.scan import scan
+from images.scan import read_xattrs, scan
 from images.view import ImageView
 
 CHECKS: Mapping[str, Check] = {
@@ -68,7 +68,7 @@ def subject_of(catalog: Catalog, name: str, host: Host, *, command: str = "wwctl
     """The image's tree as it is now, without what it excludes from builds. Raises ImageNotFound, or Error when unreadable."""
     rootfs = catalog.get(name)
     try:
-        view = ImageView(scan(rootfs, excludes=Excludes(read_excludes(rootfs))))
+        view = ImageView(scan(rootfs, excludes=Excludes(read_excludes(rootfs)), xattrs=False))
     except OSError as exc:
         raise Error(f"cannot read image {name!r}: {exc.strerror}: {exc.filename}", hint=hint_for(exc)) from exc
     generation = catalog.current(name)
@@ -76,6 +76,7 @@ def subject_of(catalog: Catalog, name: str, host: Host, *, command: str = "wwctl
         name=name,
         view=view,
         read=_Reader(rootfs, view).read,
+        xattrs=lambda entry: read_xattrs(os.path.join(os.fsencode(rootfs), entry.path)),
         architecture=architecture(rootfs, view),
         host=host,
         command=command,

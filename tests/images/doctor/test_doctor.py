@@ -90,7 +90,15 @@ def subject(tree: Tree, host: Host = HOST, *, architecture: str = "amd64", compr
         data = content.encode() if isinstance(content, str) else content
         return data[:limit] if isinstance(data, bytes) else None
 
-    return Subject(name="deb", view=view, read=read, architecture=architecture, host=host, compressed=compressed)
+    return Subject(
+        name="deb",
+        view=view,
+        read=read,
+        xattrs=lambda entry: entry.xattrs,
+        architecture=architecture,
+        host=host,
+        compressed=compressed,
+    )
 
 
 def entry(path: str, content: "bytes | str | Link | Special | Sized") -> Entry:
