@@ -5,9 +5,7 @@ Everything is answered from memory; the event loop never waits for the disk.
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import queue
 import socket
 import sqlite3
@@ -20,12 +18,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from bootsvc.dhcp.leases import MAX_LEASES, Lease, LeaseState
-from bootsvc.errors import BadState, access_hint
+from bootsvc.database import Kept, LastEvent, open_database, read_without_writing
+from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.errors import BadState
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 MAX_MACHINES = 65536
 """Machines whose last event is kept, and MAX_LEASES of theirs: a flood of hardware addresses displaces the oldest."""
 MAX_EVENTS = 500_000
@@ -38,34 +36,9 @@ GATHER_SECONDS = 0.004
 """How long a commit waits for company when the last one had some: fewer commits, where the load is high."""
 _COMPANY = 1
 _PRUNE_EVERY = 10_000
-LEAST_ROOM = 1 << 20
-"""Bytes that must be free on the file system."""
-_ROOM_HINT = "make room on its file system"
 RETRY_SECONDS = 10.0
 """How often a database that could not be opened is tried again."""
 WITHOUT_LEASES = "machines without a reservation get no address until it can be written again"
-_PERHAPS_NO_ROOM = frozenset(
-    (
-        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMOPEN),
-        *(sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
-    )
-)
-
-_SCHEMA = """
-CREATE TABLE leases (
-    address TEXT PRIMARY KEY, hwaddr TEXT NOT NULL, expires REAL NOT NULL, state TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, hwaddr TEXT NOT NULL, node TEXT, stage TEXT NOT NULL, detail TEXT NOT NULL,
-    bytes INTEGER NOT NULL, ipaddr TEXT
-);
-CREATE TABLE machines (
-    hwaddr TEXT PRIMARY KEY, at REAL NOT NULL, node TEXT, stage TEXT NOT NULL, detail TEXT NOT NULL, bytes INTEGER NOT NULL,
-    ipaddr TEXT
-) WITHOUT ROWID;
-"""
-
-
 # One statement for all rows of a commit: the interpreter's lock is free while it runs, and packets are answered meanwhile.
 _ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(7))
 _LEASE_ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(4))
@@ -76,19 +49,6 @@ _PUT_MACHINES = (
 )
 _FORGET_MACHINES = "DELETE FROM machines WHERE hwaddr IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
-
-
-class LastEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was last heard of a machine; `when` in seconds since the epoch, `bytes` sent to it at that stage."""
-
-    hwaddr: str
-    node: str | None
-    stage: str
-    detail: str
-    bytes: int
-    when: float
-    ipaddr: IPv4Address | None = None
-    """The last address known, also from an earlier event."""
 
 
 Saved = Callable[[BadState | None], None]
@@ -117,7 +77,7 @@ class _Write(NamedTuple):
 class State:
     """The open database; one process at a time writes it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection | None, kept: "_Kept") -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection | None, kept: Kept) -> None:
         """`kept` is what the database held; without a connection it is tried to be opened when something is to be written."""
         self._path = path
         self._connection = connection
@@ -136,11 +96,11 @@ class State:
         A file system without room is no reason to raise: what the database holds is read, and it is tried again later.
         """
         try:
-            return cls(path, *_open(path))
+            return cls(path, *open_database(path))
         except BadState as exc:
             if not exc.no_room:
                 raise
-            kept = _read_without_writing(path)
+            kept = read_without_writing(path)
             log.error("%s; %s (%s)", exc.message, WITHOUT_LEASES, exc.hint)
             return cls(path, None, kept)
 
@@ -260,99 +220,7 @@ class State:
         if now < self._next_try:
             raise BadState(self._path, "there was no room for it")
         self._next_try = now + RETRY_SECONDS
-        return _open(self._path)[0]
-
-
-_Kept = tuple[list[Lease], dict[str, LastEvent]]
-"""Leases, and the last event of each machine."""
-
-
-def _open(path: Path) -> tuple[sqlite3.Connection, _Kept]:
-    """Open or create. Raises BadState."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Who boots what, and when, is the administrator's to read.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
-    except OSError as exc:
-        no_room = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise BadState(
-            path, exc.strerror or str(exc), hint=_ROOM_HINT if no_room else access_hint(exc), no_room=no_room
-        ) from exc
-    except sqlite3.Error as exc:
-        raise _bad(path, exc) from exc
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit is on disk when it returns, also when the power fails.
-        connection.execute("PRAGMA synchronous = FULL")
-        if _version(path, connection) == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        return connection, (_load_leases(connection), _load_last(connection))
-    except (sqlite3.Error, ValueError) as exc:
-        connection.close()
-        raise _bad(path, exc) from exc
-    except BadState:
-        connection.close()
-        raise
-
-
-def _read_without_writing(path: Path) -> _Kept:
-    """What the database holds, on a file system without room for its index of shared memory. Raises BadState."""
-    if not path.exists() or not path.stat().st_size:
-        return [], {}
-    left = path.with_name(f"{path.name}-wal").exists()
-    # What a killed server left must be read, too: somebody has those leases. Alone with the file, SQLite keeps its index of
-    # them in its own memory (https://sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
-    how = "mode=rw" if left else "mode=ro&immutable=1"
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-        ) as connection:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            return (_load_leases(connection), _load_last(connection)) if _version(path, connection) else ([], {})
-    except (sqlite3.Error, ValueError) as exc:
-        raise _bad(path, exc) from exc
-
-
-def look_at(path: Path) -> None:
-    """Whether the database could be used, without touching it. Raises BadState."""
-    try:
-        if _room(path) < LEAST_ROOM:
-            raise BadState(path, "its file system is full", hint=_ROOM_HINT, no_room=True)
-        if path.exists() and not path.is_file():
-            raise BadState(path, "it is no file", hint="move it aside")
-        if not path.exists() or path.with_name(f"{path.name}-wal").exists():
-            # What a server has open, or left behind when it was killed, cannot be read without writing.
-            return
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            if _version(path, connection):
-                _load_leases(connection)
-                _load_last(connection)
-    except OSError as exc:
-        raise BadState(path, exc.strerror or str(exc), hint=access_hint(exc)) from exc
-    except (sqlite3.Error, ValueError) as exc:
-        raise _bad(path, exc) from exc
-
-
-def _version(path: Path, connection: sqlite3.Connection) -> int:
-    """Of the schema; 0 for an empty file. Raises BadState for a newer one."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise BadState(path, f"its schema {version} is of a newer bootsvc, this one knows {SCHEMA_VERSION}")
-    return version
-
-
-def _bad(path: Path, exc: Exception) -> BadState:
-    """SQLite says "full", or for its shared memory only that something failed."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    no_room = code == sqlite3.SQLITE_FULL or (code in _PERHAPS_NO_ROOM and _room(path) < LEAST_ROOM)
-    return BadState(path, str(exc), hint=_ROOM_HINT if no_room else None, no_room=no_room)
-
-
-def _room(path: Path) -> int:
-    """Bytes that are free on the path's file system."""
-    room = os.statvfs(next(each for each in (path, *path.parents) if each.exists()))
-    return room.f_bavail * room.f_frsize
+        return open_database(self._path)[0]
 
 
 def _statements(batch: Sequence[_Write]) -> Iterable[tuple[str, str | int]]:
@@ -420,29 +288,3 @@ def _call(waiting: Sequence[Saved], failure: BadState | None) -> None:
             saved(failure)
         except Exception:
             log.exception("after a commit")
-
-
-def _load_leases(connection: sqlite3.Connection) -> list[Lease]:
-    """Oldest first: of two rows of one machine, the later one is its present lease."""
-    rows = connection.execute("SELECT address, hwaddr, expires, state FROM leases ORDER BY expires DESC LIMIT ?", (MAX_LEASES,))
-    leases = [
-        Lease(address=IPv4Address(address), hwaddr=hwaddr, expires=expires, state=LeaseState(state))
-        for address, hwaddr, expires, state in rows
-    ]
-    return leases[::-1]
-
-
-def _load_last(connection: sqlite3.Connection) -> dict[str, LastEvent]:
-    rows = connection.execute("SELECT hwaddr, at, node, stage, detail, bytes, ipaddr FROM machines ORDER BY at")
-    return {
-        hwaddr: LastEvent(
-            hwaddr=hwaddr,
-            node=node,
-            stage=stage,
-            detail=detail,
-            bytes=size,
-            when=at,
-            ipaddr=None if ipaddr is None else IPv4Address(ipaddr),
-        )
-        for hwaddr, at, node, stage, detail, size, ipaddr in rows
-    }

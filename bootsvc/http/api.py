@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from bootsvc.boots import newest_by_node, sent_and_why
+from bootsvc.database import LastEvent
 from bootsvc.registry import Registry
-from bootsvc.state import LastEvent
 from netboot import urls
 
 

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from bootsvc.config import Config, Listen
+from bootsvc.database import look_at
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import BadState, NoInterface
 from bootsvc.http.tls import load_certificate
@@ -17,7 +18,6 @@ from bootsvc.process.holders import Holder, find_holders
 from bootsvc.process.ports import find_obstacle, ports_of
 from bootsvc.process.rivals import find_rivals
 from bootsvc.registry import Registry
-from bootsvc.state import look_at
 from bootsvc.store import Store
 from images.catalog import Catalog
 from images.errors import Error

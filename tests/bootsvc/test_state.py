@@ -15,9 +15,10 @@ import pytest
 from msgspec.structs import replace
 
 from bootsvc import state as state_module
+from bootsvc.database import LastEvent, look_at
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.errors import BadState
-from bootsvc.state import LastEvent, State, look_at
+from bootsvc.state import State
 
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 
