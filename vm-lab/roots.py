@@ -143,6 +143,14 @@ def copy_tiny(tiny: Path, target: Path, compression: Compression) -> Path:
     return target
 
 
+def fill(root: Path, mib: int) -> None:
+    """Add files of 10 MiB that no compression makes smaller."""
+    folder = root / "usr/filling"
+    folder.mkdir()
+    for number in range(mib // 10):
+        (folder / f"{number:03}").write_bytes(os.urandom(10 << 20))
+
+
 def take_signature(kernel: Path) -> None:
     """Make an unsigned kernel of a signed one: cut off the certificates at its end (PE format, certificate table)."""
     image = bytearray(kernel.read_bytes())

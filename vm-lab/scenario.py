@@ -59,10 +59,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     description: str
     firmware: Firmware
     memory: int
+    """MiB; 0: as much as the doctor says that the image needs."""
     image: Image
     console: str
     stage: str
     seconds: int
+    filling: int = 0
     compression: Compression = Compression.ZSTD
     segments: int = 2
     conf: Mapping[str, Any] = {}

@@ -13,6 +13,7 @@ import yaml
 from debian_image import REFERENCE, push_debian
 from kvm import choose
 from machine import Accel, Firmware, Machine
+from msgspec import structs
 from odd_tree import add_odd_tree
 from process import Service
 from receiver import receiver
@@ -42,6 +43,7 @@ async def run_scenario(lab: Lab, scenario: Scenario, root: Path, kernel: Path) -
     with lab.steps.step(f"Import the {scenario.image.value} image"):
         root = await _import(lab, scenario, root)
         _check_manifest(lab, scenario)
+        memory = scenario.memory or await _needed(lab, scenario.image.value)
     with lab.steps.step(f"Add {NODE} and serve"):
         place = await surround(lab, scenario.surroundings, HWADDR)
         await add_node(lab, NODE, None if scenario.discoverable else HWADDR, place.node, scenario.image.value)
@@ -49,8 +51,8 @@ async def run_scenario(lab: Lab, scenario: Scenario, root: Path, kernel: Path) -
             await lab.wwctl("node", "import", "--yes", str(_node_file(lab, scenario)))
         server = await lab.service(lab.head.serve())
     accel = await choose(kernel, roots.static_busybox(), lab.head.run.path)
-    with lab.steps.step(f"Boot {NODE}: {scenario.firmware.value}, {scenario.memory} MiB, {accel.value}"):
-        vm = await _boot(lab, scenario, place, accel, server)
+    with lab.steps.step(f"Boot {NODE}: {scenario.firmware.value}, {memory} MiB, {accel.value}"):
+        vm = await _boot(lab, structs.replace(scenario, memory=memory), place, accel, server)
     if scenario.server_log:
         with lab.steps.step("Look for its way in the server's log"):
             await _check_log(lab, server, scenario.server_log)
@@ -98,14 +100,24 @@ async def _import(lab: Lab, scenario: Scenario, root: Path) -> Path:
         await push_debian(root, lab.head.run.scratch)
         await lab.wwctl("container", "import", REFERENCE, scenario.image.value)
         return root
-    if scenario.image is Image.ODD or scenario.unsigned:
+    if scenario.image is Image.ODD or scenario.unsigned or scenario.filling:
         root = roots.copy_tiny(root, lab.head.run.scratch / "changed", scenario.compression)
     if scenario.image is Image.ODD:
         add_odd_tree(root)
+    if scenario.filling:
+        roots.fill(root, scenario.filling)
     if scenario.unsigned:
         roots.take_signature(next(root.glob("boot/vmlinuz-*")))
     await lab.wwctl("container", "import", str(root), scenario.image.value)
     return root
+
+
+async def _needed(lab: Lab, image: str) -> int:
+    """MiB that a node needs, as the doctor says."""
+    found = re.search(r"a node needs about (\d+) MiB", await lab.wwctl("image", "check", image))
+    if found is None:
+        raise Error(f"wwctl image check does not say how much memory {image} needs")
+    return int(found[1])
 
 
 def _node_file(lab: Lab, scenario: Scenario) -> Path:

@@ -49,7 +49,7 @@ def spellings(node: ast.JoinedStr) -> Iterator[str]:
         assert isinstance(part, ast.FormattedValue)
         source = ast.unparse(part.value)
         if source.endswith(".command"):
-            choices.append((Subject.__dataclass_fields__["command"].default,))
+            choices.append((str(Subject.__dataclass_fields__["command"].default),))
         else:
             choices.append(NOUNS.get(source.removesuffix(".word"), (UNKNOWN,)))
     yield from map("".join, itertools.product(*choices))
