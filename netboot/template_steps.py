@@ -123,8 +123,12 @@ def _times(value: object) -> int:
 
 
 class _Counting(NodeTransformer):
+    def __init__(self) -> None:
+        # How many constructs are around that gather their text, and so keep it from those who count what is written.
+        self._gathering = 0
+
     def visit_For(self, node: nodes.For) -> nodes.For:
-        self.generic_visit(node)
+        self._inside(node, gathers=node.recursive)
         step = _call(nodes.Const(_text_size(node), lineno=node.lineno), _STEP)
         if node.test is None:
             node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
@@ -133,8 +137,16 @@ class _Counting(NodeTransformer):
             node.test = nodes.And(step, node.test, lineno=node.lineno)
         return node
 
-    def _body(self, node: Any) -> nodes.Node:
+    def _inside(self, node: nodes.Node, *, gathers: bool = True) -> nodes.Node:
+        self._gathering += gathers
         self.generic_visit(node)
+        self._gathering -= gathers
+        return node
+
+    visit_AssignBlock = visit_FilterBlock = _inside
+
+    def _body(self, node: Any) -> nodes.Node:
+        self._inside(node)
         step = _call(nodes.Const(_text_size(node), lineno=node.lineno), _STEP)
         node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
         return node  # type: ignore[no-any-return]
@@ -143,7 +155,8 @@ class _Counting(NodeTransformer):
 
     def visit_Output(self, node: nodes.Output) -> nodes.Output:
         self.generic_visit(node)
-        node.nodes = [_went_over(child) for child in node.nodes]
+        if self._gathering:
+            node.nodes = [_went_over(child) for child in node.nodes]
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:
@@ -158,7 +171,8 @@ class _Counting(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
         self.generic_visit(node)
-        node.expr = _went_over(node.expr)
+        if not all(isinstance(operand.expr, nodes.Const) for operand in node.ops):
+            node.expr = _went_over(node.expr)
         for operand in node.ops:
             if operand.op in ("in", "notin"):
                 operand.expr = _went_over(operand.expr)
