@@ -1,7 +1,7 @@
 """Kill -9 at seeded random moments of imports from a registry, most of them while layers are on their way.
 
 After each one: every image is whole or absent, the next command leaves nothing behind, and the next import takes up what had
-come and ends with the right digest. `BOOTSVC_SEED=N` repeats a run's choices, `BOOTSVC_PROOF=full` takes a hundred rounds and more.
+come and ends with the right digest. `BOOTSVC_SEED=N` repeats a run's choices, `BOOTSVC_PROOF=full` takes a hundred rounds.
 """
 
 import contextlib
