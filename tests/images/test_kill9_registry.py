@@ -36,7 +36,7 @@ from slow_relay import SlowRelay, slow_relay
 
 pytestmark = pytest.mark.root
 
-ROUNDS, PARTS = 12, 9 if FULL else 1
+ROUNDS, PARTS = 9, 12 if FULL else 1
 PAUSE = 0.001
 """Seconds for each 32 KiB: a part of a layer is kept from its first MiB on."""
 BIG = 4_000_000
