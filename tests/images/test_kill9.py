@@ -33,7 +33,7 @@ from bootsvc.cli.image import noun
 
 pytestmark = pytest.mark.root
 
-ROUNDS, PARTS = (100, 3) if FULL else (60, 1)
+ROUNDS, PARTS = 100, 3 if FULL else 1
 
 VERBS = {
     "import": Verb(args="import {root}/source fresh", makes=("fresh",)),
