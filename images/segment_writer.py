@@ -13,7 +13,7 @@ import msgspec
 
 from images import index as indexes
 from images import workers
-from images.compress import Compression, compressor, implementation
+from images.compress import Compression, implementation, streams
 from images.index import Entry, SegmentRecord
 from images.objects import ObjectStore
 from images.segment_archive import archive_regular, archive_special
@@ -59,6 +59,7 @@ class SegmentWriter:
         self._store = store
         self._rootfs = rootfs
         self._compression = compression
+        self._streams = streams(compression)
         self._known = known
         self._clock = clock
         self._processes = processes
@@ -105,7 +106,7 @@ class SegmentWriter:
 
         def compressed() -> Iterator[bytes]:
             nonlocal size
-            stream = compressor(self._compression)
+            stream = self._streams()
             for block in blocks:
                 unpacked.update(block)
                 size += len(block)
