@@ -23,7 +23,7 @@ ZSTD = {
 """With the fast strategy and long-distance matching: the size of level 3 in half its time.
 
 The fast strategy's table is small enough for a core's own cache, so it sees what is near; what repeats further away in the
-window of 8 MB (programs that were linked with the same code, translations of the same sentences) is long, and the other finds it.
+window of 8 MB (code linked into several programs, sentences in several translations) is long, and the other one finds it.
 """
 GZIP_LEVEL = 1
 

@@ -1,6 +1,8 @@
 """Immutable files named by their sha256: segments and kernels of built images, shared by all generations."""
 
+import contextlib
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -40,23 +42,48 @@ class ObjectStore:
             yield f"{path.parent.parent.name}:{path.name}", path
 
     def add(self, chunks: Iterable[bytes]) -> StoredObject:
-        """Write, fsync, then rename to its name; one that is there already, and may be spoilt, is replaced."""
+        """Store what the chunks make together."""
+        with self.adding() as new:
+            for chunk in chunks:
+                new.write(chunk)
+        return new.stored
+
+    @contextlib.contextmanager
+    def adding(self) -> Iterator["NewObject"]:
+        """An object that is written piece by piece.
+
+        At the end it is fsynced and renamed to its name; one that is there already, and may be spoilt, is replaced.
+        """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".new-", dir=self.root)
         temporary = Path(name)
         try:
-            digest, size = hashlib.sha256(), 0
-            with os.fdopen(descriptor, "wb") as file:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            stored = StoredObject(digest=f"sha256:{digest.hexdigest()}", size=size)
-            place = self.path(stored.digest)
+            with open(descriptor, "wb", buffering=0) as file:
+                new = NewObject(file)
+                yield new
+                os.fsync(descriptor)
+            place = self.path(new.stored.digest)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary.rename(place)
-            return stored
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class NewObject:
+    """What has been written so far."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._size += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    @property
+    def stored(self) -> StoredObject:
+        return StoredObject(digest=f"sha256:{self._digest.hexdigest()}", size=self._size)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from images import cpio
@@ -15,8 +15,16 @@ from images.segments import OWN_FOLDER, OwnFile
 BLOCK = 256 << 10
 """Bytes that are hashed and compressed in one go: they stay in the cache between the two."""
 
+Emit = Callable[[memoryview], object]
+"""Is given a block, which is overwritten afterwards."""
+
 ALWAYS_EMPTY = frozenset({b"var/log/lastlog", b"var/log/faillog"})
 """Sparse logs, as large as the highest uid says; newc would write every hole."""
+
+
+# O_NONBLOCK: whoever put a FIFO in the file's place meanwhile must not stop the build.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_EMPTY = hashlib.sha256().digest()
 
 
 class ChangedWhileRead(Error):
@@ -29,15 +37,12 @@ class ChangedWhileRead(Error):
         )
 
 
-def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[memoryview]:
-    """Segment 0 in blocks: directories in path order, so that every parent exists; then our files, links and special files.
-
-    A block is overwritten when the next one is asked for.
-    """
-    block = _Block()
+def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile], emit: Emit) -> None:
+    """Segment 0: directories in path order, so that every parent exists; then our files, links and special files."""
+    block = _Block(emit)
     for data in _special(entries, own):
-        yield from block.put(data)
-    yield block.rest()
+        block.put(data)
+    block.flush()
 
 
 def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[bytes]:
@@ -58,31 +63,29 @@ def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[bytes
     yield cpio.TRAILER
 
 
-def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes]) -> Iterator[memoryview]:
-    """A segment of regular files in blocks; the sha256 of each content is put into `digests` by path.
+def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit) -> None:
+    """A segment of regular files; the sha256 of each content is put into `digests` by path.
 
-    A block is overwritten when the next one is asked for. Raises ChangedWhileRead, cpio.CpioError for a file that newc cannot
-    hold, or OSError.
+    Raises ChangedWhileRead, cpio.CpioError for a file that newc cannot hold, or OSError.
     """
-    block = _Block()
+    block = _Block(emit)
     folder = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         at = 0
         while at < len(entries):
             group = _names(entries, at)
+            number, nlink = at + 1, len(group)
             for entry in group[:-1]:
-                yield from block.put(_head(entry, size=0, number=at + 1, nlink=len(group)))
+                block.put(_file_head(entry, size=0, number=number, nlink=nlink))
             last = group[-1]
             size = 0 if last.path in ALWAYS_EMPTY else last.size
-            yield from block.put(_head(last, size=size, number=at + 1, nlink=len(group)))
-            digest = hashlib.sha256()
-            if size:
-                yield from block.put_file(folder, last, digest)
-                yield from block.put(cpio.padding(size))
-            digests.update(dict.fromkeys((entry.path for entry in group), digest.digest()))
-            at += len(group)
-        yield from block.put(cpio.TRAILER)
-        yield block.rest()
+            block.put(_file_head(last, size=size, number=number, nlink=nlink))
+            digest = block.put_file(folder, last) if size else _EMPTY
+            for entry in group:
+                digests[entry.path] = digest
+            at += nlink
+        block.put(cpio.TRAILER)
+        block.flush()
     finally:
         os.close(folder)
 
@@ -94,49 +97,42 @@ def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
 
 
 class _Block:
-    """The block that is being filled. What its methods give is full, and to be passed on before anything else happens."""
+    """The block that is being filled; it is emitted when it is full, and filled anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
         self._bytes = memoryview(bytearray(BLOCK))
         self._filled = 0
 
-    def rest(self) -> memoryview:
-        return self._bytes[: self._filled]
+    def flush(self) -> None:
+        self._emit(self._bytes[: self._filled])
+        self._filled = 0
 
-    def put(self, data: bytes) -> Iterable[memoryview]:
+    def put(self, data: bytes) -> None:
         end = self._filled + len(data)
-        if end > BLOCK:
-            return self._put_in_parts(memoryview(data))
+        while end > BLOCK:
+            room = BLOCK - self._filled
+            self._bytes[self._filled :] = data[:room]
+            self._filled = BLOCK
+            self.flush()
+            data, end = data[room:], len(data) - room
         self._bytes[self._filled : end] = data
         self._filled = end
-        return ()
 
-    def _put_in_parts(self, data: memoryview) -> Iterator[memoryview]:
-        while data:
-            if self._filled == BLOCK:
-                yield self._bytes
-                self._filled = 0
-            part = data[: BLOCK - self._filled]
-            self._bytes[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            data = data[len(part) :]
-
-    def put_file(self, folder: int, entry: Entry, digest: "hashlib._Hash") -> Iterator[memoryview]:
-        """Read the file straight into the block, as often as it takes."""
-        # O_NONBLOCK: whoever put a FIFO in the file's place meanwhile must not stop the build.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(entry.path, flags, dir_fd=folder)
+    def put_file(self, folder: int, entry: Entry) -> bytes:
+        """Read the file straight into the block, as often as it takes, and fill up to a multiple of four. Gives its sha256."""
+        descriptor = os.open(entry.path, _READING, dir_fd=folder)
         try:
+            digest = hashlib.sha256()
             left = entry.size
             while left:
                 if self._filled == BLOCK:
-                    yield self._bytes
-                    self._filled = 0
+                    self.flush()
                 target = self._bytes[self._filled : self._filled + left]
-                count = os.readv(descriptor, [target])
+                count = os.readv(descriptor, (target,))
                 if count == 0:
                     break
-                digest.update(target[:count])
+                digest.update(target if count == len(target) else target[:count])
                 self._filled += count
                 left -= count
             after = os.fstat(descriptor)
@@ -144,13 +140,28 @@ class _Block:
                 raise ChangedWhileRead(entry.path)
         finally:
             os.close(descriptor)
+        if entry.size % 4:
+            self.put(cpio.padding(entry.size))
+        return digest.digest()
+
+
+def _file_head(entry: Entry, *, size: int, number: int, nlink: int) -> bytes:
+    return cpio.file_header(
+        _name(entry),
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        mtime=entry.mtime_ns // 1_000_000_000,
+        size=size,
+        ino=number,
+        nlink=nlink,
+    )
 
 
 def _head(entry: Entry, *, size: int = 0, number: int = 0, nlink: int = 1) -> bytes:
     return cpio.header(
         cpio.Entry(
-            # At the top of an archive this name is its end.
-            path=b"./" + entry.path if entry.path == cpio.END else entry.path,
+            path=_name(entry),
             mode=entry.mode,
             uid=entry.uid,
             gid=entry.gid,
@@ -162,3 +173,8 @@ def _head(entry: Entry, *, size: int = 0, number: int = 0, nlink: int = 1) -> by
             rdev_minor=os.minor(entry.rdev),
         )
     )
+
+
+def _name(entry: Entry) -> bytes:
+    """At the top of an archive one name is its end."""
+    return b"./" + entry.path if entry.path == cpio.END else entry.path

@@ -5,7 +5,7 @@ Each process streams: it holds a few megabytes, whatever the size of a segment o
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,19 +101,23 @@ class SegmentWriter:
     def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> _Segment:
         """Write one segment: with `own` the first one, else one of regular files."""
         digests: dict[bytes, bytes] = {}
-        blocks = archive_regular(self._rootfs, group, digests) if own is None else archive_special(group, own)
         unpacked, size = hashlib.sha256(), 0
+        stream = self._streams()
+        with self._store.adding() as new:
 
-        def compressed() -> Iterator[bytes]:
-            nonlocal size
-            stream = self._streams()
-            for block in blocks:
+            def emit(block: memoryview) -> None:
+                nonlocal size
                 unpacked.update(block)
                 size += len(block)
-                yield stream.compress(block)
-            yield stream.flush()
+                if compressed := stream.compress(block):
+                    new.write(compressed)
 
-        stored = self._store.add(compressed())
+            if own is None:
+                archive_regular(self._rootfs, group, digests, emit)
+            else:
+                archive_special(group, own, emit)
+            new.write(stream.flush())
+        stored = new.stored
         young = any(entry.ctime_ns >= self._clock for entry in group)
         record = SegmentRecord(
             key=b"" if young else key,

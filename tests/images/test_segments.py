@@ -3,6 +3,7 @@
 import os
 import random
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from images import cpio, segments
 from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
-from images.segment_archive import ChangedWhileRead, archive_regular, archive_special
+from images.segment_archive import ChangedWhileRead, Emit, archive_regular, archive_special
 from images.segments import OwnFile, plan
 
 
@@ -71,8 +72,16 @@ def test_our_files_hide_the_images() -> None:
     assert [paths(group) for group in plan(entries, own)] == [[], [b"initrd"]]
 
 
-def unpacked(chunks: object) -> dict[bytes, tuple[cpio.Entry, bytes]]:
-    return {entry.path: (entry, bytes(content)) for entry, content in cpio.parse(b"".join(chunks))}  # type: ignore[call-overload]
+def unpacked(archive: Callable[[Emit], None]) -> dict[bytes, tuple[cpio.Entry, bytes]]:
+    data = bytearray()
+    archive(data.extend)
+    return {entry.path: (entry, bytes(content)) for entry, content in cpio.parse(bytes(data))}
+
+
+def files_of(
+    rootfs: Path, entries: list[Entry], digests: dict[bytes, bytes] | None = None
+) -> dict[bytes, tuple[cpio.Entry, bytes]]:
+    return unpacked(lambda emit: archive_regular(rootfs, entries, {} if digests is None else digests, emit))
 
 
 @pytest.mark.root
@@ -90,8 +99,9 @@ def test_archives_hold_the_tree(tmp_path: Path) -> None:
     entries = scan(tmp_path, excludes=Excludes([]))
     own = [OwnFile(path=b"init", mode=0o755, content=b"#!")]
     special, files = plan(entries, own)
-    first, digests = unpacked(archive_special(special, own)), {}
-    second = unpacked(archive_regular(tmp_path, files, digests))
+    digests: dict[bytes, bytes] = {}
+    first = unpacked(lambda emit: archive_special(special, own, emit))
+    second = files_of(tmp_path, files, digests)
     assert list(first)[:2] == [b".", b"d"]
     assert first[b"init"][1] == b"#!"
     assert first[b"l"][1] == b"/absolute"
@@ -114,7 +124,7 @@ def test_hard_links_of_special_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "s").symlink_to("a")
     os.link(tmp_path / "s", tmp_path / "t", follow_symlinks=False)
     (special,) = plan(scan(tmp_path, excludes=Excludes([])), [])
-    entries = unpacked(archive_special(special, []))
+    entries = unpacked(lambda emit: archive_special(special, [], emit))
     found = {path: (entry.ino, entry.nlink) for path, (entry, _) in entries.items()}
     assert found[b"a"] == found[b"x"] != found[b"b"] == found[b"y"]
     assert found[b"a"][1] == found[b"b"][1] == 2
@@ -126,7 +136,7 @@ def test_a_file_with_the_name_of_an_archives_end_does_not_end_it(tmp_path: Path)
     for name in ("A", "TRAILER!!!", "Z"):
         (tmp_path / name).write_text(name)
     files = plan(scan(tmp_path, excludes=Excludes([])), [])[1]
-    found = unpacked(archive_regular(tmp_path, files, {}))
+    found = files_of(tmp_path, files)
     assert {path: content for path, (_, content) in found.items()} == {b"A": b"A", b"./TRAILER!!!": b"TRAILER!!!", b"Z": b"Z"}
 
 
@@ -136,7 +146,7 @@ def test_a_file_that_shrinks_or_grows_is_an_error(tmp_path: Path) -> None:
     for changed in (b"123", b"1234567"):
         (tmp_path / "f").write_bytes(changed)
         with pytest.raises(ChangedWhileRead, match="'f' changed"):
-            list(archive_regular(tmp_path, entries, {}))
+            files_of(tmp_path, entries)
 
 
 def test_sparse_logs_are_written_empty(tmp_path: Path) -> None:
@@ -144,4 +154,4 @@ def test_sparse_logs_are_written_empty(tmp_path: Path) -> None:
     with (tmp_path / "var/log/lastlog").open("wb") as file:
         file.truncate(1 << 30)
     entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]
-    assert unpacked(archive_regular(tmp_path, entries, {}))[b"var/log/lastlog"][1] == b""
+    assert files_of(tmp_path, entries)[b"var/log/lastlog"][1] == b""
