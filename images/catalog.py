@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
 MAX_NAME = 128
 """Bytes of an image name: it is a folder's name on the head node."""
+PLAN_FILE = "syncuser.plan"
+"""In the image's folder, beside `rootfs`, while a synchronization of users is under way."""
 
 
 class ImageNotFound(Error):
@@ -103,6 +105,10 @@ class Catalog:
     def lock_path(self, name: str) -> Path:
         """Whoever changes the tree of an image holds this lock; it lies outside the image's folder, which may be swapped."""
         return self.chroots / f".{name}.lock"
+
+    def sync_plan_path(self, name: str) -> Path:
+        """Where the plan of a synchronization of users lies while it is under way."""
+        return self.chroots / name / PLAN_FILE
 
     def provenance(self, name: str) -> Provenance:
         """What `import` noted; a folder that somebody put there is its own source."""

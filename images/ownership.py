@@ -24,8 +24,6 @@ from images.rootfs import Directory, Rootfs, UnsafePath, find_status, show
 from images.scan import scan
 from images.syncuser import AccountFiles, Comparison, Owned, SyncPlan
 
-PLAN_FILE = "syncuser.plan"
-"""In the image's folder, beside `rootfs`, while a synchronization is under way."""
 _MAX_LINKS = 40
 _UID_MIN = re.compile(r"^\s*UID_MIN\s+(\d+)", re.MULTILINE)
 
@@ -105,7 +103,7 @@ def synchronize(catalog: Catalog, name: str, sysconfdir: Path, *, write: bool) -
     except OSError as exc:
         raise NotSynchronized(os.fsencode(exc.filename or ""), exc) from exc
     if write and plan:
-        write_whole(_plan_path(catalog, name), msgspec.msgpack.encode(plan))
+        write_whole(catalog.sync_plan_path(name), msgspec.msgpack.encode(plan))
         sync_folder(rootfs.parent)
         finish(catalog, name)
     return Synchronization(comparison=comparison, plan=plan, written=write)
@@ -113,7 +111,7 @@ def synchronize(catalog: Catalog, name: str, sysconfdir: Path, *, write: bool) -
 
 def finish(catalog: Catalog, name: str) -> bool:
     """Perform what an interrupted synchronization had planned; the caller holds the image's lock. Raises NotSynchronized."""
-    path = _plan_path(catalog, name)
+    path = catalog.sync_plan_path(name)
     try:
         plan = msgspec.msgpack.decode(path.read_bytes(), type=SyncPlan)
     except FileNotFoundError:
@@ -123,10 +121,6 @@ def finish(catalog: Catalog, name: str) -> bool:
     apply(catalog.get(name), plan)
     path.unlink()
     return True
-
-
-def _plan_path(catalog: Catalog, name: str) -> Path:
-    return catalog.chroots / name / PLAN_FILE
 
 
 def read_image(rootfs: Path, name: str) -> AccountFiles:

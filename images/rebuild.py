@@ -26,7 +26,6 @@ from images.index import Entry, Index, SegmentRecord
 from images.kernel import ImageKernel, find_kernels, supported_compression
 from images.objects import StoredObject
 from images.provenance import Provenance
-from images.sandbox.run import tidy
 from images.scan import scan
 from images.segment_archive import ALWAYS_EMPTY
 from images.segment_writer import Progress, SegmentWriter
@@ -66,7 +65,7 @@ def rebuild(catalog: Catalog, name: str, context: BuildContext, progress: Progre
     Raises ImageNotFound, StoreBusy, ChangedWhileRead, cpio.CpioError, or BuildFailed with the reason (a full disk).
     """
     rootfs = catalog.get(name)
-    tidy(rootfs)
+    _tidy(rootfs)
     try:
         with store_lock.in_use(catalog.provision):
             newest = catalog.generations.newest(name)
@@ -74,6 +73,15 @@ def rebuild(catalog: Catalog, name: str, context: BuildContext, progress: Progre
             return _Builder(catalog, name, rootfs, context, newest, old).build(progress)
     except OSError as exc:
         raise BuildFailed(name, exc) from exc
+
+
+def _tidy(rootfs: Path) -> None:
+    """Take mount points out of the tree that a crash of the sandbox left there."""
+    if any(rootfs.parent.glob(".rootfs.mountpoints*")):
+        # Seldom; and all of the sandbox takes longer to load than a small build lasts.
+        from images.sandbox.run import tidy
+
+        tidy(rootfs)
 
 
 class BuildFailed(Error):

@@ -73,6 +73,8 @@ class SegmentWriter:
         keys = [indexes.segment_key(group, special if number == 0 else shape) for number, group in enumerate(groups)]
         records = [self._find(key, group) for key, group in zip(keys, groups, strict=True)]
         missing = [number for number, record in enumerate(records) if record is None]
+        # The large ones first: at the end no process works long while the others have nothing left.
+        missing.sort(key=lambda number: sum(entry.size for entry in groups[number]), reverse=True)
 
         def archive(number: int) -> bytes:
             return _ENCODER.encode(self._archive(groups[number], keys[number], own if number == 0 else None))

@@ -32,10 +32,14 @@ class OwnFile:
 
 def plan(entries: Sequence[Entry], own: Sequence[OwnFile]) -> list[list[Entry]]:
     """The entries of each segment, in the order of the concatenation; `entries` must be in path order."""
-    hidden = {file.path for file in own}
-    kept = [e for e in entries if e.path not in hidden and e.path != OWN_FOLDER and not e.path.startswith(OWN_FOLDER + b"/")]
-    regular = [e for e in kept if e.is_regular]
-    return [[e for e in kept if not e.is_regular], *_cut(_with_links_together(regular))]
+    hidden, below = {file.path for file in own} | {OWN_FOLDER}, OWN_FOLDER + b"/"
+    special: list[Entry] = []
+    regular: list[Entry] = []
+    for entry in entries:
+        path = entry.path
+        if path not in hidden and not path.startswith(below):
+            (regular if entry.is_regular else special).append(entry)
+    return [special, *_cut(_with_links_together(regular))]
 
 
 def _with_links_together(regular: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -55,13 +59,16 @@ def _cut(groups: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
     segment: list[Entry] = []
     size = 0
     for group in groups:
-        weight = group[0].size + cpio.HEADER_SIZE * len(group) + sum(len(e.path) for e in group)
+        first = group[0]
+        weight = first.size + cpio.HEADER_SIZE + len(first.path)
+        for other in group[1:]:
+            weight += cpio.HEADER_SIZE + len(other.path)
         if segment and size + weight > MAXIMUM:
             yield segment
             segment, size = [], 0
         segment += group
         size += weight
-        if size >= MINIMUM and zlib.crc32(group[0].path) * (TARGET - MINIMUM) < (weight << 32):
+        if size >= MINIMUM and zlib.crc32(first.path) * (TARGET - MINIMUM) < (weight << 32):
             yield segment
             segment, size = [], 0
     if segment:

@@ -6,7 +6,7 @@ along: two hundred bytes of machine code without libraries, whose sources are th
 
 import struct
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from pathlib import Path
 
 from images.elf import executable
 from images.index import Entry
@@ -40,4 +40,4 @@ def own_files(entries: Iterable[Entry], architecture: str) -> list[OwnFile]:
 
 def code(architecture: str) -> bytes:
     """The machine code for a key of CODE."""
-    return bytes.fromhex((files("images.xattrs") / CODE[architecture]).read_text())
+    return bytes.fromhex(Path(__file__).with_name(CODE[architecture]).read_text())

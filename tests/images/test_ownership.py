@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from images.catalog import Catalog
-from images.ownership import PLAN_FILE, Collisions, NoAccounts, ReadOnly, finish, read_host, synchronize
+from images.catalog import PLAN_FILE, Catalog
+from images.ownership import Collisions, NoAccounts, ReadOnly, finish, read_host, synchronize
 
 pytestmark = pytest.mark.root
 

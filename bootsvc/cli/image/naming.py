@@ -8,7 +8,7 @@ import click
 from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
-from bootsvc.cli.image.progress import import_progress
+from bootsvc.cli.image.import_progress import import_progress
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.site import registry as load_registry

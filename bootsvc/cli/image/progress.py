@@ -1,85 +1,15 @@
-"""What a person sees while an image comes in or is built: lines on standard output, a bar on a terminal's standard error."""
+"""What a person sees while an image is built: a bar on a terminal's standard error."""
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from images import progress as events
-from images.progress import Event
-
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 WORTH_A_BAR = 8
 """Segments to write from which on a build is watched; rich, which draws the bar, takes longer to load than a few segments."""
-
-
-@contextlib.contextmanager
-def import_progress() -> Iterator[Callable[[Event], None]]:
-    """Reports an import in the words of the container tools."""
-    with _bars(unit="bytes") as bars:
-        yield _ImportReport(bars).report
-
-
-class _ImportReport:
-    def __init__(self, bars: "Progress | None") -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def report(self, event: Event) -> None:
-        match event:
-            case events.Started():
-                self._say("Getting image source signatures")
-            case events.BlobAdvanced(digest=digest, size=size, done=done):
-                self._advance(digest, size, done, text=f"blob {_short(digest, 12)}")
-            case events.BlobCopied(digest=digest, cached=cached):
-                self._line(digest, f"Copying blob {_short(digest, 12)} {'skipped: already exists' if cached else 'done'}  ")
-            case events.ConfigCopied(digest=digest):
-                self._line(digest, f"Copying config {_short(digest, 10)} done  ")
-            case events.ManifestWritten():
-                self._say("Writing manifest to image destination\nStoring signatures")
-            case events.LayerUnpacking(digest=digest):
-                self._clear()
-                self._say(f"[LOG]       info unpack layer: {digest}")
-            case events.LayerAdvanced(digest=digest, size=size, done=done):
-                self._advance(digest, size, done, text=f"layer {_short(digest, 12)}")
-            case events.ArchiveUnpacking(path=path):
-                self._clear()
-                self._say(f"Unpacking {path}")
-            case events.ArchiveAdvanced(name=name, size=size, done=done):
-                self._advance(name, size, done, text=name)
-            case events.Waiting(host=host, seconds=seconds):
-                print(f"wwctl: registry {host} has had too many requests; waiting {seconds:.0f} s", file=sys.stderr, flush=True)
-            case events.TreeCopying(path=path):
-                self._say(f"Copying {path}")
-            case events.XattrSkipped(name=name, path=path):
-                print(f"wwctl: warning: the file system does not keep {name} (first seen on {path})", file=sys.stderr)
-
-    def _advance(self, key: str, size: int | None, done: int, *, text: str) -> None:
-        if self._bars is None:
-            return
-        if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(text, total=size)
-        self._bars.update(self._tasks[key], completed=done)
-
-    def _clear(self) -> None:
-        """Take the bars of what is over away."""
-        for key in list(self._tasks):
-            if self._bars is not None:
-                self._bars.remove_task(self._tasks.pop(key))
-
-    def _line(self, digest: str, text: str) -> None:
-        if self._bars is not None and digest in self._tasks:
-            self._bars.remove_task(self._tasks.pop(digest))
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        """A line on standard output, above the bars where these are on the same terminal; only the terminal breaks it."""
-        if self._bars is None or not sys.stdout.isatty():
-            print(text, flush=True)
-        else:
-            self._bars.console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -93,7 +23,7 @@ def build_progress() -> Iterator[Callable[[int, int], None]]:
             if total < WORTH_A_BAR:
                 return
             if advance is None:
-                advance = _counting(opened.enter_context(_bars(unit="segments")), total)
+                advance = _counting(opened.enter_context(progress_bars(unit="segments")), total)
             advance(done)
 
         yield report
@@ -107,7 +37,7 @@ def _counting(bars: "Progress | None", total: int) -> Callable[[int], None]:
 
 
 @contextlib.contextmanager
-def _bars(*, unit: str) -> Iterator["Progress | None"]:
+def progress_bars(*, unit: str) -> Iterator["Progress | None"]:
     """Bars that vanish when they are done; none where nobody looks."""
     if not sys.stderr.isatty():
         yield None
@@ -121,7 +51,3 @@ def _bars(*, unit: str) -> Iterator["Progress | None"]:
     console = Console(stderr=not sys.stdout.isatty())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
         yield bars
-
-
-def _short(digest: str, length: int) -> str:
-    return digest.partition(":")[2][:length]
