@@ -22,11 +22,12 @@ EXPECTED_FILE = b".bootsvc/expected"
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes in bytes; digests as `sha256:<hex>`."""
+    """Sizes in bytes; `digest` as `sha256:<hex>`."""
 
     digest: str
     size: int
     unpacked_digest: str
+    """As `newc+sha256:<hex>` (`segment_archive.Outline`); builds of older versions wrote `sha256:<hex>`, of all the bytes."""
     unpacked_size: int
     entries: int
 

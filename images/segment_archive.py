@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from images import cpio
@@ -27,6 +28,19 @@ _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _EMPTY = hashlib.sha256().digest()
 
 
+OUTLINE = "newc+sha256"
+"""The algorithm of an outline's digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What an archive is, unpacked: `size` in bytes, and the sha256 of the archive with each content (and what pads it)
+    replaced by the content's own sha256. It says as much as one of all bytes, and no content is hashed twice for it."""
+
+    digest: str
+    size: int
+
+
 class ChangedWhileRead(Error):
     """A file was written to between the scan and the end of its archiving."""
 
@@ -37,38 +51,39 @@ class ChangedWhileRead(Error):
         )
 
 
-def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile], emit: Emit) -> None:
+def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile], emit: Emit) -> Outline:
     """Segment 0: directories in path order, so that every parent exists; then our files, links and special files."""
-    block = _Block(emit)
-    for data in _special(entries, own):
-        block.put(data)
-    block.flush()
+    archive = _Archive(emit)
+    for head, content in _special(entries, own):
+        archive.put_head(head)
+        if content:
+            archive.put_content(content)
+    return archive.end()
 
 
-def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[bytes]:
-    yield from (_head(e) for e in entries if e.is_directory)
+def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[tuple[bytes, bytes]]:
+    yield from ((_head(e), b"") for e in entries if e.is_directory)
     if any(file.path.startswith(OWN_FOLDER + b"/") for file in own):
-        yield cpio.header(cpio.Entry(path=OWN_FOLDER, mode=stat.S_IFDIR | 0o755))
+        yield cpio.header(cpio.Entry(path=OWN_FOLDER, mode=stat.S_IFDIR | 0o755)), b""
     for file in own:
         entry, content = cpio.file_entry(file.path, file.content, mode=file.mode)
-        yield cpio.header(entry) + content + cpio.padding(len(content))
+        yield cpio.header(entry), content
     links = Counter(e.inode for e in entries if e.nlink > 1)
     numbers = {inode: number for number, inode in enumerate(links, start=1)}
     for e in entries:
         if e.is_symlink:
             # The kernel makes no hard links between symbolic links: each name is a link of its own on the node.
-            yield _head(e, size=len(e.target)) + e.target + cpio.padding(len(e.target))
+            yield _head(e, size=len(e.target)), e.target
         elif not e.is_directory:
-            yield _head(e, number=numbers.get(e.inode, 0), nlink=links.get(e.inode, 1))
-    yield cpio.TRAILER
+            yield _head(e, number=numbers.get(e.inode, 0), nlink=links.get(e.inode, 1)), b""
 
 
-def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit) -> None:
+def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit) -> Outline:
     """A segment of regular files; the sha256 of each content is put into `digests` by path.
 
     Raises ChangedWhileRead, cpio.CpioError for a file that newc cannot hold, or OSError.
     """
-    block = _Block(emit)
+    archive = _Archive(emit)
     folder = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         at = 0
@@ -76,16 +91,15 @@ def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes,
             group = _names(entries, at)
             number, nlink = at + 1, len(group)
             for entry in group[:-1]:
-                block.put(_file_head(entry, size=0, number=number, nlink=nlink))
+                archive.put_head(_file_head(entry, size=0, number=number, nlink=nlink))
             last = group[-1]
             size = 0 if last.path in ALWAYS_EMPTY else last.size
-            block.put(_file_head(last, size=size, number=number, nlink=nlink))
-            digest = block.put_file(folder, last) if size else _EMPTY
+            archive.put_head(_file_head(last, size=size, number=number, nlink=nlink))
+            digest = archive.put_file(folder, last) if size else _EMPTY
             for entry in group:
                 digests[entry.path] = digest
             at += nlink
-        block.put(cpio.TRAILER)
-        block.flush()
+        return archive.end()
     finally:
         os.close(folder)
 
@@ -96,28 +110,45 @@ def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
     return [first] if first.nlink == 1 else [e for e in entries[at : at + first.nlink] if e.inode == first.inode]
 
 
-class _Block:
-    """The block that is being filled; it is emitted when it is full, and filled anew."""
+class _Archive:
+    """Fills a block, which is emitted when it is full, and filled anew."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._bytes = memoryview(bytearray(BLOCK))
+        self._block = memoryview(bytearray(BLOCK))
         self._filled = 0
+        self._emitted = 0
+        self._outline = hashlib.sha256()
 
-    def flush(self) -> None:
-        self._emit(self._bytes[: self._filled])
-        self._filled = 0
+    def end(self) -> Outline:
+        self.put_head(cpio.TRAILER)
+        self._flush()
+        return Outline(digest=f"{OUTLINE}:{self._outline.hexdigest()}", size=self._emitted)
 
-    def put(self, data: bytes) -> None:
+    def put_head(self, head: bytes) -> None:
+        self._outline.update(head)
+        self._put(head)
+
+    def put_content(self, content: bytes) -> None:
+        self._outline.update(hashlib.sha256(content).digest())
+        self._put(content)
+        self._put(cpio.padding(len(content)))
+
+    def _put(self, data: bytes) -> None:
         end = self._filled + len(data)
         while end > BLOCK:
             room = BLOCK - self._filled
-            self._bytes[self._filled :] = data[:room]
+            self._block[self._filled :] = data[:room]
             self._filled = BLOCK
-            self.flush()
+            self._flush()
             data, end = data[room:], len(data) - room
-        self._bytes[self._filled : end] = data
+        self._block[self._filled : end] = data
         self._filled = end
+
+    def _flush(self) -> None:
+        self._emit(self._block[: self._filled])
+        self._emitted += self._filled
+        self._filled = 0
 
     def put_file(self, folder: int, entry: Entry) -> bytes:
         """Read the file straight into the block, as often as it takes, and fill up to a multiple of four. Gives its sha256."""
@@ -127,8 +158,8 @@ class _Block:
             left = entry.size
             while left:
                 if self._filled == BLOCK:
-                    self.flush()
-                target = self._bytes[self._filled : self._filled + left]
+                    self._flush()
+                target = self._block[self._filled : self._filled + left]
                 count = os.readv(descriptor, (target,))
                 if count == 0:
                     break
@@ -141,8 +172,10 @@ class _Block:
         finally:
             os.close(descriptor)
         if entry.size % 4:
-            self.put(cpio.padding(entry.size))
-        return digest.digest()
+            self._put(cpio.padding(entry.size))
+        found = digest.digest()
+        self._outline.update(found)
+        return found
 
 
 def _file_head(entry: Entry, *, size: int, number: int, nlink: int) -> bytes:

@@ -4,7 +4,6 @@ Each process streams: it holds a few megabytes, whatever the size of a segment o
 """
 
 import gc
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from images import workers
 from images.compress import Compression, implementation, streams
 from images.index import Entry, SegmentRecord
 from images.objects import ObjectStore
-from images.segment_archive import archive_regular, archive_special
+from images.segment_archive import OUTLINE, archive_regular, archive_special
 from images.segments import OwnFile, plan
 
 Progress = Callable[[int, int], None]
@@ -67,7 +66,7 @@ class SegmentWriter:
 
     def write(self, entries: Sequence[Entry], own: Sequence[OwnFile], progress: Progress) -> Written:
         """Segments of these entries, which are in path order. Raises ChangedWhileRead, cpio.CpioError or OSError."""
-        shape = implementation(self._compression).encode()
+        shape = f"{implementation(self._compression)} {OUTLINE}".encode()
         special = shape + b"".join(b"%s\0%o\0%s\0" % (f.path, f.mode, f.content) for f in own)
         groups = plan(entries, own)
         keys = [indexes.segment_key(group, special if number == 0 else shape) for number, group in enumerate(groups)]
@@ -103,21 +102,14 @@ class SegmentWriter:
     def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> _Segment:
         """Write one segment: with `own` the first one, else one of regular files."""
         digests: dict[bytes, bytes] = {}
-        unpacked, size = hashlib.sha256(), 0
         stream = self._streams()
         with self._store.adding() as new:
 
             def emit(block: memoryview) -> None:
-                nonlocal size
-                unpacked.update(block)
-                size += len(block)
                 if compressed := stream.compress(block):
                     new.write(compressed)
 
-            if own is None:
-                archive_regular(self._rootfs, group, digests, emit)
-            else:
-                archive_special(group, own, emit)
+            outline = archive_regular(self._rootfs, group, digests, emit) if own is None else archive_special(group, own, emit)
             new.write(stream.flush())
         stored = new.stored
         young = any(entry.ctime_ns >= self._clock for entry in group)
@@ -125,8 +117,8 @@ class SegmentWriter:
             key=b"" if young else key,
             digest=stored.digest,
             size=stored.size,
-            unpacked_digest=f"sha256:{unpacked.hexdigest()}",
-            unpacked_size=size,
+            unpacked_digest=outline.digest,
+            unpacked_size=outline.size,
             entries=len(group),
         )
         return _Segment(record=record, digests=digests)

@@ -1,5 +1,6 @@
 """Segments: what goes where, where cuts fall, and that an archive holds what the tree holds."""
 
+import hashlib
 import os
 import random
 import stat
@@ -12,7 +13,7 @@ from images import cpio, segments
 from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
-from images.segment_archive import ChangedWhileRead, Emit, archive_regular, archive_special
+from images.segment_archive import BLOCK, ChangedWhileRead, Emit, archive_regular, archive_special
 from images.segments import OwnFile, plan
 
 
@@ -72,7 +73,7 @@ def test_our_files_hide_the_images() -> None:
     assert [paths(group) for group in plan(entries, own)] == [[], [b"initrd"]]
 
 
-def unpacked(archive: Callable[[Emit], None]) -> dict[bytes, tuple[cpio.Entry, bytes]]:
+def unpacked(archive: Callable[[Emit], object]) -> dict[bytes, tuple[cpio.Entry, bytes]]:
     data = bytearray()
     archive(data.extend)
     return {entry.path: (entry, bytes(content)) for entry, content in cpio.parse(bytes(data))}
@@ -138,6 +139,42 @@ def test_a_file_with_the_name_of_an_archives_end_does_not_end_it(tmp_path: Path)
     files = plan(scan(tmp_path, excludes=Excludes([])), [])[1]
     found = files_of(tmp_path, files)
     assert {path: content for path, (_, content) in found.items()} == {b"A": b"A", b"./TRAILER!!!": b"TRAILER!!!", b"Z": b"Z"}
+
+
+def outline_of(data: bytes | bytearray) -> str:
+    """Computed from the archive alone, as somebody would who unpacked it."""
+    digest, at = hashlib.sha256(), 0
+    while at < len(data):
+        size, name_size = (int(data[at + field : at + field + 8], 16) for field in (54, 94))
+        start = at + (110 + name_size + 3) // 4 * 4
+        digest.update(data[at:start])
+        if size:
+            digest.update(hashlib.sha256(data[start : start + size]).digest())
+        at = start + (size + 3) // 4 * 4
+    return f"newc+sha256:{digest.hexdigest()}"
+
+
+def test_the_outline_is_what_a_reader_of_the_archive_finds(tmp_path: Path) -> None:
+    for name, size in (("a", 0), ("b", 1), ("c", BLOCK - 1), ("d", 3 * BLOCK + 2), ("e", 4)):
+        (tmp_path / name).write_bytes(random.Random(name).randbytes(size))
+    os.link(tmp_path / "d", tmp_path / "f")
+    (tmp_path / "l").symlink_to("anywhere")
+    own = [OwnFile(path=b"init", mode=0o755, content=b"#!" * BLOCK)]
+    special, files = plan(scan(tmp_path, excludes=Excludes([])), own)
+    first, second = bytearray(), bytearray()
+    outlines = archive_special(special, own, first.extend), archive_regular(tmp_path, files, {}, second.extend)
+    assert [outline.digest for outline in outlines] == [outline_of(first), outline_of(second)]
+    assert [outline.size for outline in outlines] == [len(first), len(second)]
+
+
+def test_another_content_is_another_outline(tmp_path: Path) -> None:
+    found = set()
+    for content in (b"1234", b"1235"):
+        (tmp_path / "f").write_bytes(content)
+        os.utime(tmp_path / "f", ns=(0, 0))
+        entries = [entry for entry in scan(tmp_path, excludes=Excludes([])) if entry.is_regular]
+        found.add(archive_regular(tmp_path, entries, {}, lambda block: None).digest)
+    assert len(found) == 2
 
 
 def test_a_file_that_shrinks_or_grows_is_an_error(tmp_path: Path) -> None:
