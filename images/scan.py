@@ -3,10 +3,14 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+import msgspec
+
+from images import workers
 from images.errors import Error
 from images.excludes import Excludes
 from images.index import Entry
@@ -14,6 +18,13 @@ from images.index import Entry
 Xattrs = tuple[tuple[bytes, bytes], ...]
 ReadXattrs = Callable[[bytes], Xattrs]
 NO_ENTRIES: Mapping[bytes, Entry] = {}
+FOLDERS_TO_SHARE = 256
+"""Folders on one level of the tree, from which on it is worth while to divide them among processes."""
+SHARES = 32
+"""Parts into which they are divided."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[Entry])
 
 
 class TooDeep(Error):
@@ -24,19 +35,29 @@ class TooDeep(Error):
         )
 
 
-def scan(rootfs: Path, *, excludes: Excludes, previous: Mapping[bytes, Entry] = NO_ENTRIES, xattrs: bool = True) -> list[Entry]:
+def scan(
+    rootfs: Path,
+    *,
+    excludes: Excludes,
+    previous: Mapping[bytes, Entry] = NO_ENTRIES,
+    processes: int = 1,
+    xattrs: bool = True,
+) -> list[Entry]:
     """All entries of the tree, sorted by path.
 
     An entry that stat finds as `previous` has it is the same object, with its known xattrs and digest. Excluded directories and
     what lies below a mount point are left out; the mount point itself stays, as the empty directory that it is in the image.
-    `previous` must be in path order. Without `xattrs`, which take a third of the time, entries have none. Raises TooDeep.
+    `previous` must be in path order. Without it, so many processes walk the tree. Without `xattrs`, which take a
+    third of the time, entries have none. Raises TooDeep.
     """
     root = os.fsencode(rootfs)
     top = os.lstat(root)
     read = read_xattrs if xattrs else _no_xattrs
-    entries = [_entry(b".", root, top, previous.get(b"."), read)]
+    before = previous.get(b".")
+    entries = [before if before is not None and _unchanged(before, top) else _new_entry(b".", root, top, read)]
     try:
-        entries += _walk(root, top.st_dev, excludes, previous, read)
+        walk = _Walk(root, top.st_dev, excludes, previous, read)
+        entries += _walk_together(walk, processes) if processes > 1 and not previous else walk.below([b""])
     except OSError as exc:
         if exc.errno == errno.ENAMETOOLONG:
             raise TooDeep(os.fsencode(exc.filename)) from exc
@@ -47,42 +68,75 @@ def scan(rootfs: Path, *, excludes: Excludes, previous: Mapping[bytes, Entry] = 
     return entries
 
 
-def _walk(root: bytes, device: int, excludes: Excludes, previous: Mapping[bytes, Entry], read: ReadXattrs) -> list[Entry]:
-    """Everything below the root, in no order; this loop is what "is it current?" costs."""
-    found: list[Entry] = []
-    excluded = None if excludes.empty else excludes.match
-    known, is_directory = previous.get, stat.S_ISDIR
-    pending = [b""]
-    while pending:
-        below = pending.pop()
-        with os.scandir(root + b"/" + below) as items:
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What a walk needs to know; folders are paths with a slash at the end, the root is empty."""
+
+    root: bytes
+    device: int
+    excludes: Excludes
+    previous: Mapping[bytes, Entry]
+    read: ReadXattrs
+
+    def below(self, folders: Iterable[bytes]) -> list[Entry]:
+        """Everything below these, in no order."""
+        found: list[Entry] = []
+        pending = list(folders)
+        while pending:
+            pending += self._read(pending.pop(), found)
+        return found
+
+    def by_level(self, enough: int) -> tuple[list[Entry], list[bytes]]:
+        """Everything down to a level that has so many folders, and these folders, which were not read yet."""
+        found: list[Entry] = []
+        level = [b""]
+        while 0 < len(level) < enough:
+            level = [folder for above in level for folder in self._read(above, found)]
+        return found, level
+
+    def _read(self, folder: bytes, found: list[Entry]) -> list[bytes]:
+        """Add the folder's entries to what was found; its folders are returned. This loop is what "is it current?" costs."""
+        excluded = None if self.excludes.empty else self.excludes.match
+        known, read = self.previous.get, self.read
+        is_directory, device = stat.S_ISDIR, self.device
+        folders = []
+        with os.scandir(self.root + b"/" + folder) as items:
             for item in items:
-                path = below + item.name
+                path = folder + item.name
                 if excluded is not None and excluded(path):
                     continue
                 info = item.stat(follow_symlinks=False)
-                found.append(_entry(path, item.path, info, known(path), read))
+                before = known(path)
+                found.append(before if before is not None and _unchanged(before, info) else _new_entry(path, item.path, info, read))
                 if is_directory(info.st_mode) and info.st_dev == device:
-                    pending.append(path + b"/")
+                    folders.append(path + b"/")
+        return folders
+
+
+def _walk_together(walk: _Walk, processes: int) -> list[Entry]:
+    found, folders = walk.by_level(FOLDERS_TO_SHARE)
+    # Neighbours in the tree, which may all be large, go to different processes.
+    shares = [folders[first::SHARES] for first in range(min(SHARES, len(folders)))]
+    for _, made in workers.run(lambda number: _ENCODER.encode(walk.below(shares[number])), range(len(shares)), processes):
+        found += _DECODER.decode(made)
     return found
 
 
-def _entry(path: bytes, full: bytes, info: os.stat_result, known: Entry | None, read: ReadXattrs) -> Entry:
-    if known is not None and _unchanged(known, info):
-        return known
-    is_device = stat.S_ISBLK(info.st_mode) or stat.S_ISCHR(info.st_mode)
+def _new_entry(path: bytes, full: bytes, info: os.stat_result, read: ReadXattrs) -> Entry:
+    mode = info.st_mode
+    kind = stat.S_IFMT(mode)
     return Entry(
         path=path,
-        mode=info.st_mode,
+        mode=mode,
         inode=info.st_ino,
         uid=info.st_uid,
         gid=info.st_gid,
-        size=info.st_size if stat.S_ISREG(info.st_mode) else 0,
-        nlink=info.st_nlink if not stat.S_ISDIR(info.st_mode) else 1,
-        rdev=info.st_rdev if is_device else 0,
+        size=info.st_size if kind == stat.S_IFREG else 0,
+        nlink=info.st_nlink if kind != stat.S_IFDIR else 1,
+        rdev=info.st_rdev if kind in (stat.S_IFBLK, stat.S_IFCHR) else 0,
         mtime_ns=info.st_mtime_ns,
         ctime_ns=info.st_ctime_ns,
-        target=os.readlink(full) if stat.S_ISLNK(info.st_mode) else b"",
+        target=os.readlink(full) if kind == stat.S_IFLNK else b"",
         xattrs=read(full),
     )
 
@@ -107,5 +161,7 @@ def _no_xattrs(full: bytes) -> Xattrs:
 def read_xattrs(full: bytes) -> Xattrs:
     """What newc cannot carry and a node needs: `security.*` (file capabilities, SELinux) and POSIX ACLs."""
     names = os.listxattr(full, follow_symlinks=False)
+    if not names:
+        return ()
     wanted = sorted(name for name in names if name.startswith(("security.", "system.posix_acl_")))
     return tuple((os.fsencode(name), os.getxattr(full, name, follow_symlinks=False)) for name in wanted)
