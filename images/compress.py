@@ -53,14 +53,26 @@ def streams(compression: Compression) -> Callable[[], Compressor]:
     return _MAKERS[compression]()
 
 
+def at_once(compression: Compression) -> Callable[[memoryview], bytes] | None:
+    """Compresses what is whole in memory into one stream, where that is faster than piece by piece; None where it is not."""
+    return _zstd_compressor().compress if compression is Compression.ZSTD else None
+
+
 def implementation(compression: Compression) -> str:
     """What compresses, with version and level: another one may give other bytes for the same tree."""
     return _IMPLEMENTATIONS[compression]
 
 
 def _zstd() -> Callable[[], Compressor]:
-    parameters = zstandard.ZstdCompressionParameters(strategy=zstandard.STRATEGY_FAST, enable_ldm=True, **ZSTD)
-    return zstandard.ZstdCompressor(compression_params=parameters).compressobj
+    return _zstd_compressor().compressobj
+
+
+def _zstd_compressor() -> zstandard.ZstdCompressor:
+    # Without the content's size, which who compresses piece by piece does not know.
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST, enable_ldm=True, write_content_size=False, **ZSTD
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def _gzip() -> Callable[[], Compressor]:

@@ -14,7 +14,10 @@ from images.index import Entry
 from images.segments import OWN_FOLDER, OwnFile
 
 BLOCK = 256 << 10
-"""Bytes that are hashed and compressed in one go: they stay in the cache between the two."""
+"""Bytes that are compressed in one go, unless the caller has a block of another size."""
+
+READ = 256 << 10
+"""Bytes of a file that are read in one go, so that the cache still holds them when they are hashed."""
 
 Emit = Callable[[memoryview], object]
 """Is given a block, which is overwritten afterwards."""
@@ -53,7 +56,7 @@ class ChangedWhileRead(Error):
 
 def archive_special(entries: Sequence[Entry], own: Sequence[OwnFile], emit: Emit) -> Outline:
     """Segment 0: directories in path order, so that every parent exists; then our files, links and special files."""
-    archive = _Archive(emit)
+    archive = _Archive(emit, bytearray(BLOCK))
     for head, content in _special(entries, own):
         archive.put_head(head)
         if content:
@@ -78,12 +81,23 @@ def _special(entries: Sequence[Entry], own: Sequence[OwnFile]) -> Iterator[tuple
             yield _head(e, number=numbers.get(e.inode, 0), nlink=links.get(e.inode, 1)), b""
 
 
-def archive_regular(rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit) -> Outline:
+def size_at_most(entries: Sequence[Entry]) -> int:
+    """Bytes that `archive_regular` of these entries makes, or a few more."""
+    size = cpio.HEADER_SIZE + 16
+    for entry in entries:
+        size += entry.size + cpio.HEADER_SIZE + len(entry.path) + 9
+    return size
+
+
+def archive_regular(
+    rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit, block: bytearray | None = None
+) -> Outline:
     """A segment of regular files; the sha256 of each content is put into `digests` by path.
 
+    What is emitted are full `block`s, and what remains at the end: all of the archive at once, when it is large enough.
     Raises ChangedWhileRead, cpio.CpioError for a file that newc cannot hold, or OSError.
     """
-    archive = _Archive(emit)
+    archive = _Archive(emit, bytearray(BLOCK) if block is None else block)
     folder = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         at = 0
@@ -113,9 +127,9 @@ def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
 class _Archive:
     """Fills a block, which is emitted when it is full, and filled anew."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, block: bytearray) -> None:
         self._emit = emit
-        self._block = memoryview(bytearray(BLOCK))
+        self._block = memoryview(block)
         self._filled = 0
         self._emitted = 0
         self._outline = hashlib.sha256()
@@ -136,10 +150,10 @@ class _Archive:
 
     def _put(self, data: bytes) -> None:
         end = self._filled + len(data)
-        while end > BLOCK:
-            room = BLOCK - self._filled
+        while end > len(self._block):
+            room = len(self._block) - self._filled
             self._block[self._filled :] = data[:room]
-            self._filled = BLOCK
+            self._filled += room
             self._flush()
             data, end = data[room:], len(data) - room
         self._block[self._filled : end] = data
@@ -157,9 +171,9 @@ class _Archive:
             digest = hashlib.sha256()
             left = entry.size
             while left:
-                if self._filled == BLOCK:
+                if self._filled == len(self._block):
                     self._flush()
-                target = self._block[self._filled : self._filled + left]
+                target = self._block[self._filled : self._filled + min(left, READ)]
                 count = os.readv(descriptor, (target,))
                 if count == 0:
                     break

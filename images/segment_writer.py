@@ -12,11 +12,14 @@ import msgspec
 
 from images import index as indexes
 from images import workers
-from images.compress import Compression, implementation, streams
+from images.compress import Compression, at_once, implementation, streams
 from images.index import Entry, SegmentRecord
 from images.objects import ObjectStore
-from images.segment_archive import OUTLINE, archive_regular, archive_special
-from images.segments import OwnFile, plan
+from images.segment_archive import OUTLINE, archive_regular, archive_special, size_at_most
+from images.segments import MAXIMUM, OwnFile, plan
+
+LARGEST_BLOCK = MAXIMUM + (1 << 20)
+"""Bytes of a segment with its padding."""
 
 Progress = Callable[[int, int], None]
 """Told (segments written, segments to write)."""
@@ -59,6 +62,8 @@ class SegmentWriter:
         self._rootfs = rootfs
         self._compression = compression
         self._streams = streams(compression)
+        self._at_once = at_once(compression)
+        self._block: bytearray | None = None
         self._known = known
         self._clock = clock
         self._processes = processes
@@ -99,18 +104,33 @@ class SegmentWriter:
             return None
         return known if all(entry.digest or not entry.is_regular for entry in group) else None
 
+    def _block_for(self, group: Sequence[Entry]) -> bytearray | None:
+        """A block that holds all of the segment, the same memory each time; None for a file larger than segments are."""
+        if self._at_once is None or size_at_most(group) > LARGEST_BLOCK:
+            return None
+        if self._block is None:
+            self._block = bytearray(LARGEST_BLOCK)
+        return self._block
+
     def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> _Segment:
         """Write one segment: with `own` the first one, else one of regular files."""
         digests: dict[bytes, bytes] = {}
-        stream = self._streams()
         with self._store.adding() as new:
+            whole = self._block_for(group) if own is None else None
+            if whole is not None and self._at_once is not None:
+                at_once = self._at_once
+                outline = archive_regular(self._rootfs, group, digests, lambda block: new.write(at_once(block)), whole)
+            else:
+                stream = self._streams()
 
-            def emit(block: memoryview) -> None:
-                if compressed := stream.compress(block):
-                    new.write(compressed)
+                def emit(block: memoryview) -> None:
+                    if compressed := stream.compress(block):
+                        new.write(compressed)
 
-            outline = archive_regular(self._rootfs, group, digests, emit) if own is None else archive_special(group, own, emit)
-            new.write(stream.flush())
+                outline = (
+                    archive_regular(self._rootfs, group, digests, emit) if own is None else archive_special(group, own, emit)
+                )
+                new.write(stream.flush())
         stored = new.stored
         young = any(entry.ctime_ns >= self._clock for entry in group)
         record = SegmentRecord(

@@ -13,7 +13,7 @@ from images import cpio, segments
 from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
-from images.segment_archive import BLOCK, ChangedWhileRead, Emit, archive_regular, archive_special
+from images.segment_archive import BLOCK, ChangedWhileRead, Emit, archive_regular, archive_special, size_at_most
 from images.segments import OwnFile, plan
 
 
@@ -165,6 +165,20 @@ def test_the_outline_is_what_a_reader_of_the_archive_finds(tmp_path: Path) -> No
     outlines = archive_special(special, own, first.extend), archive_regular(tmp_path, files, {}, second.extend)
     assert [outline.digest for outline in outlines] == [outline_of(first), outline_of(second)]
     assert [outline.size for outline in outlines] == [len(first), len(second)]
+
+
+def test_a_block_that_is_large_enough_holds_the_whole_archive(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02}{'x' * number}").write_bytes(random.Random(number).randbytes(number * 1001))
+    os.link(tmp_path / "00", tmp_path / "0a")
+    (tmp_path / "TRAILER!!!").write_bytes(b"1")
+    files = plan(scan(tmp_path, excludes=Excludes([])), [])[1]
+    pieces: list[bytes] = []
+    archive_regular(tmp_path, files, {}, lambda block: pieces.append(bytes(block)))
+    whole: list[bytes] = []
+    archive_regular(tmp_path, files, {}, lambda block: whole.append(bytes(block)), bytearray(size_at_most(files)))
+    assert len(pieces) > 1
+    assert whole == [b"".join(pieces)]
 
 
 def test_another_content_is_another_outline(tmp_path: Path) -> None:
