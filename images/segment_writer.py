@@ -74,14 +74,18 @@ class SegmentWriter:
         shape = f"{implementation(self._compression)} {OUTLINE}".encode()
         special = shape + b"".join(b"%s\0%o\0%s\0" % (f.path, f.mode, f.content) for f in own)
         groups = plan(entries, own)
-        keys = [indexes.segment_key(group, special if number == 0 else shape) for number, group in enumerate(groups)]
-        records = [self._find(key, group) for key, group in zip(keys, groups, strict=True)]
+
+        def key(number: int) -> bytes:
+            return indexes.segment_key(groups[number], special if number == 0 else shape)
+
+        # Without a last build the keys are left to the workers.
+        records = [self._find(key(number), group) if self._known else None for number, group in enumerate(groups)]
         missing = [number for number, record in enumerate(records) if record is None]
         # The large ones first: at the end no process works long while the others have nothing left.
         missing.sort(key=lambda number: sum(entry.size for entry in groups[number]), reverse=True)
 
         def archive(number: int) -> bytes:
-            return _ENCODER.encode(self._archive(groups[number], keys[number], own if number == 0 else None))
+            return _ENCODER.encode(self._archive(groups[number], key(number), own if number == 0 else None))
 
         # What is there now is not looked at by the workers' collectors, and so not copied for each of them.
         gc.freeze()
