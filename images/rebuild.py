@@ -116,7 +116,7 @@ class _Builder:
     def build(self, progress: Progress) -> Build:
         clock = self._clock()
         excludes = Excludes(read_excludes(self._rootfs))
-        entries = scan(self._rootfs, excludes=excludes, previous=self._before)
+        entries = scan(self._rootfs, excludes=excludes, previous=self._before, processes=self._context.processes)
         provenance = self._catalog.provenance(self._name)
         known = self._known(entries, provenance)
         if known is not None:

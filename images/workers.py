@@ -60,8 +60,7 @@ def run(job: Job, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, b
                     yield number, result
             yield from ((number, job(number)) for number in reversed(pending))
         finally:
-            for worker in crew:
-                _end(worker)
+            _end(crew)
 
 
 def _fork(job: Job, crew: Sequence[_Worker]) -> _Worker:
@@ -123,9 +122,12 @@ def _receive(link: socket.socket) -> bytes | None:
     return data if len(data) == left else None
 
 
-def _end(worker: _Worker) -> None:
-    worker.link.close()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, signal.SIGTERM)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(worker.pid, 0)
+def _end(crew: Sequence[_Worker]) -> None:
+    """All at once: giving back what a process has in memory takes a while."""
+    for worker in crew:
+        worker.link.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGTERM)
+    for worker in crew:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(worker.pid, 0)
