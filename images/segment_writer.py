@@ -21,6 +21,9 @@ from images.segments import MAXIMUM, OwnFile, plan
 LARGEST_BLOCK = MAXIMUM + (1 << 20)
 """Bytes of a segment with its padding."""
 
+NEAR = (b".ko", b".py", b".pyc", b".pm", b".pl", b".h")
+"""Names of files that resemble what is beside them, if anything."""
+
 Progress = Callable[[int, int], None]
 """Told (segments written, segments to write)."""
 
@@ -62,7 +65,7 @@ class SegmentWriter:
         self._rootfs = rootfs
         self._compression = compression
         self._streams = streams(compression)
-        self._at_once = at_once(compression)
+        self._at_once = {far: at_once(compression, far=far) for far in (True, False)}
         self._block: bytearray | None = None
         self._known = known
         self._clock = clock
@@ -110,7 +113,7 @@ class SegmentWriter:
 
     def _block_for(self, group: Sequence[Entry]) -> bytearray | None:
         """A block that holds all of the segment, the same memory each time; None for a file larger than segments are."""
-        if self._at_once is None or size_at_most(group) > LARGEST_BLOCK:
+        if size_at_most(group) > LARGEST_BLOCK:
             return None
         if self._block is None:
             self._block = bytearray(LARGEST_BLOCK)
@@ -120,10 +123,10 @@ class SegmentWriter:
         """Write one segment: with `own` the first one, else one of regular files."""
         digests: dict[bytes, bytes] = {}
         with self._store.adding() as new:
-            whole = self._block_for(group) if own is None else None
-            if whole is not None and self._at_once is not None:
-                at_once = self._at_once
-                outline = archive_regular(self._rootfs, group, digests, lambda block: new.write(at_once(block)), whole)
+            compress = self._at_once[_may_repeat_far(group)]
+            whole = self._block_for(group) if own is None and compress is not None else None
+            if compress is not None and whole is not None:
+                outline = archive_regular(self._rootfs, group, digests, lambda block: new.write(compress(block)), whole)
             else:
                 stream = self._streams()
 
@@ -146,3 +149,9 @@ class SegmentWriter:
             entries=len(group),
         )
         return _Segment(record=record, digests=digests)
+
+
+def _may_repeat_far(group: Sequence[Entry]) -> bool:
+    """Whether long-distance matching is worth its time: not where most are kernel modules and source code."""
+    near = sum(entry.size for entry in group if entry.path.endswith(NEAR))
+    return 2 * near <= sum(entry.size for entry in group)

@@ -75,7 +75,7 @@ def _fork(job: Job, crew: Sequence[_Worker]) -> _Worker:
             ours.close()
             _serve(job, theirs, parent)
             # From here on nothing catches what `_leave` raises.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _block_end()
         os._exit(0)
     theirs.close()
     return _Worker(pid, ours)
@@ -102,8 +102,13 @@ def follow(parent: int) -> bool:
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     """Unwind, so that temporary files are removed; once."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _block_end()
     raise SystemExit
+
+
+def _block_end() -> None:
+    """Blocked rather than ignored: Python complains of a signal that arrives while its handler is being replaced."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _give(worker: _Worker, number: int) -> int:
