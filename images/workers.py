@@ -69,14 +69,14 @@ def _fork(job: Job, crew: Sequence[_Worker]) -> _Worker:
     pid = os.fork()
     if pid == 0:
         # What a worker raises is for its parent to see by doing the job itself; nothing of the parent's is cleaned up here.
-        with contextlib.suppress(BaseException):
+        try:
             for worker in crew:
                 worker.link.close()
             ours.close()
             _serve(job, theirs, parent)
-            # From here on nothing catches what `_leave` raises.
-            _block_end()
-        os._exit(0)
+        finally:
+            # Whatever was raised, by a job or by the signal to end, and even here.
+            os._exit(0)
     theirs.close()
     return _Worker(pid, ours)
 
