@@ -8,7 +8,7 @@ import pytest
 
 from images.excludes import Excludes
 from images.index import Entry
-from images.scan import TooDeep, scan
+from images.scan import FOLDERS_TO_SHARE, TooDeep, scan
 
 NONE = Excludes([])
 
@@ -81,6 +81,17 @@ def test_a_directory_of_very_many_files(tmp_path: Path) -> None:
     for number in numbers:
         os.mknod(tmp_path / f"{number}")
     assert [entry.path for entry in scan(tmp_path, excludes=NONE)] == sorted([b".", *(b"%d" % n for n in numbers)])
+
+
+def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
+    for number in range(FOLDERS_TO_SHARE):
+        (tmp_path / f"top/{number}/below").mkdir(parents=True)
+        (tmp_path / f"top/{number}/below/file").write_text("x")
+        (tmp_path / f"top/{number}/left-out").mkdir()
+    excludes = Excludes(["top/*/left-out"])
+    alone = scan(tmp_path, excludes=excludes)
+    assert len(alone) == 2 + 3 * FOLDERS_TO_SHARE
+    assert scan(tmp_path, excludes=excludes, processes=3) == alone
 
 
 def test_a_tree_deeper_than_a_path_may_be_is_a_sentence(tmp_path: Path) -> None:
