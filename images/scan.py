@@ -107,7 +107,9 @@ class _Walk:
                     continue
                 info = item.stat(follow_symlinks=False)
                 before = known(path)
-                found.append(before if before is not None and _unchanged(before, info) else _new_entry(path, item.path, info, read))
+                found.append(
+                    before if before is not None and _unchanged(before, info) else _new_entry(path, item.path, info, read)
+                )
                 if is_directory(info.st_mode) and info.st_dev == device:
                     folders.append(path + b"/")
         return folders
