@@ -18,7 +18,7 @@ from bootsvc.net.udp import Datagram, FrameSender, UdpEndpoint
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BUFFER = 1 << 19
+RECEIVE_BUFFER = 1 << 20
 """Bytes; some thousand messages. Those that would wait longer than a client does are better lost, and sent again."""
 _DISCOVER = bytes((options.MESSAGE_TYPE.code, 1, Message.DISCOVER.value))
 _EVERYBODY = b"\xff" * 6

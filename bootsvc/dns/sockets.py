@@ -7,14 +7,13 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from bootsvc.errors import PortUnavailable
+from bootsvc.net.buffers import set_buffers
 from bootsvc.net.links import Link
 
 log = logging.getLogger(__name__)
 
 RECEIVE_BUFFER = 1 << 20
 _LOOPBACK = "lo"
-_SO_RCVBUFFORCE = 33
-"""Linux's number, which `socket` does not export."""
 
 
 class Sockets(NamedTuple):
@@ -50,11 +49,7 @@ def _bind(stack: AsyncExitStack, kind: socket.SocketKind, address: IPv4Address, 
             # Connections of the server before this one may still be closing.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            except OSError:
-                # Without CAP_NET_ADMIN the system's limit holds.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            set_buffers(sock, receive=RECEIVE_BUFFER)
         sock.bind((str(address), port))
         if kind is socket.SOCK_STREAM:
             sock.listen(128)

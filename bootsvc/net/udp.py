@@ -18,6 +18,7 @@ import msgspec
 
 from bootsvc.errors import PortUnavailable
 from bootsvc.net.batch import IP_PKTINFO, Client, Inbox, Outbox, client_of, leaving, peer_of
+from bootsvc.net.buffers import set_buffers
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,7 @@ class UdpEndpoint:
             if interface is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            set_buffers(sock, receive=receive_buffer, send=SEND_BUFFER)
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind((str(address), port))
         except OSError as exc:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 
 from bootsvc.errors import PortUnavailable
 from bootsvc.net.batch import UDP_SEGMENT, Client, Inbox, Outbox
+from bootsvc.net.buffers import set_buffers
 from bootsvc.tftp.frames import Frames
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ MAX_SEGMENTS = 64
 """Of one send (UDP_MAX_SEGMENTS)."""
 MAX_PAYLOAD = 65507
 _SEGMENT = struct.Struct("=H")
-SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
 
 
 class TransferPort:
@@ -47,11 +47,7 @@ class TransferPort:
         self._waiting: deque[tuple[bytes, int, Client]] = deque()
         self._segments = True
         try:
-            for forced, usual in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-                try:
-                    self._socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
-                except PermissionError:
-                    self._socket.setsockopt(socket.SOL_SOCKET, usual, BUFFER)
+            set_buffers(self._socket, receive=BUFFER, send=BUFFER)
             self._socket.bind((str(address), 0))
         except OSError as exc:
             self._socket.close()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from bootsvc.net.buffers import set_buffers
 from bootsvc.tftp import service as tftp_service
 from bootsvc.tftp.packet import Ack, Data, ErrorPacket, OptionAck, Packet, ReadRequest, WriteRequest, parse, serialize
-from bootsvc.tftp.port import SO_RCVBUFFORCE
 from bootsvc.tftp.service import TftpService
 
 LOADERS = Path("/usr/lib/ipxe")
@@ -155,7 +155,7 @@ class Peer:
 
     def widen(self) -> None:
         """Make room for a large window."""
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        set_buffers(self._socket, receive=16 << 20)
 
     async def receive(self) -> Packet:
         async with asyncio.timeout(10):
