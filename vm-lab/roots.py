@@ -4,18 +4,16 @@ Both are cached under `.cache`, named after the hash of how they are made. They 
 network namespace, because packages come from the distribution's mirrors.
 """
 
-import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from keeping import digest, execute, staging
 from places import CACHE, CHECKOUT
 
 from images.compress import Compression
@@ -55,12 +53,12 @@ TINY_FILES = CHECKOUT / "vm-lab" / "tiny"
 def debian_root(packages: Sequence[str] = DEBIAN_PACKAGES, options: Sequence[str] = DEBIAN_OPTIONS) -> Path:
     """A Debian 12 root as a tar, unless told otherwise with systemd, sshd and a kernel; made once in about a minute."""
     recipe = (*options, *packages, SUITE)
-    tar = CACHE / f"debian-root-{_digest(recipe)}.tar"
+    tar = CACHE / f"debian-root-{digest(recipe)}.tar"
     if not tar.exists():
-        with _staged(tar) as staged:
+        with staging(tar) as staged:
             include = f"--include={','.join(packages)}"
             # No mirror is named: mmdebstrap knows the distribution's own.
-            _run("mmdebstrap", "--quiet", *options, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
+            execute("mmdebstrap", "--quiet", *options, *_apt_settings(), include, "--format=tar", SUITE, str(staged))
     return tar
 
 
@@ -73,7 +71,7 @@ def debian_kernel(root: Path) -> Path:
     """The kernel of a root tar, beside it."""
     kernel = root.with_suffix(".vmlinuz")
     if not kernel.exists():
-        with tarfile.open(root) as tar, _staged(kernel) as staged:
+        with tarfile.open(root) as tar, staging(kernel) as staged:
             found = next(member for member in tar if re.match(r"\./boot/vmlinuz-", member.name))
             content = tar.extractfile(found)
             assert content is not None
@@ -84,9 +82,9 @@ def debian_kernel(root: Path) -> Path:
 def tiny_root() -> Path:
     """A root of busybox, a kernel and its virtio modules; it boots to a shell on the serial console in a few seconds."""
     sources = [path.read_bytes() for path in sorted(TINY_FILES.rglob("*")) if path.is_file()]
-    root = CACHE / f"tiny-root-{_digest((Path(__file__).read_bytes(), *sources))}"
+    root = CACHE / f"tiny-root-{digest((Path(__file__).read_bytes(), *sources))}"
     if not root.exists():
-        with _staged(root) as staged, _unpacked(_kernel_package()) as kernel:
+        with staging(root) as staged, _unpacked(_kernel_package()) as kernel:
             _assemble_tiny(staged, static_busybox(), kernel)
             _add_getfattr(staged)
     return root
@@ -96,7 +94,7 @@ def static_busybox() -> Path:
     """A busybox that needs nothing else."""
     path = CACHE / "busybox-static"
     if not path.exists():
-        with _staged(path) as staged, _unpacked("busybox-static") as folder:
+        with staging(path) as staged, _unpacked("busybox-static") as folder:
             shutil.copy2(folder / "bin/busybox", staged)
     return path
 
@@ -109,7 +107,7 @@ def _assemble_tiny(root: Path, busybox: Path, kernel: Path) -> None:
     (root / "sbin").symlink_to("bin")
     shutil.copy2(busybox, root / "bin/busybox")
     shutil.copytree(TINY_FILES, root, dirs_exist_ok=True)
-    for applet in _run(str(busybox), "--list").split():
+    for applet in execute(str(busybox), "--list").split():
         if not (root / "bin" / applet).exists():
             (root / "bin" / applet).symlink_to("busybox")
     for name in ("vmlinuz-*", "config-*"):
@@ -186,11 +184,11 @@ def _with_dependencies(names: Iterable[str], release: Path) -> Iterator[Path]:
 
 def _kernel_package() -> str:
     """The package behind the kernel's meta package, such as linux-image-6.1.0-40-cloud-amd64."""
-    text = _run("apt-cache", "depends", "--no-recommends", "--no-suggests", KERNEL_PACKAGE)
+    text = execute("apt-cache", "depends", "--no-recommends", "--no-suggests", KERNEL_PACKAGE)
     found = re.search(r"Depends: (linux-image-\S+)", text)
     if found is None:
-        _run("apt-get", "update")
-        found = re.search(r"Depends: (linux-image-\S+)", _run("apt-cache", "depends", KERNEL_PACKAGE))
+        execute("apt-get", "update")
+        found = re.search(r"Depends: (linux-image-\S+)", execute("apt-cache", "depends", KERNEL_PACKAGE))
     if found is None:
         raise Error(f"apt knows no package {KERNEL_PACKAGE}", hint="the lab needs the package lists of Debian 12")
     return found[1]
@@ -203,53 +201,19 @@ def _unpacked(package: str) -> Iterator[Path]:
         folder = Path(name)
         command = ("apt-get", "download", "-o", "APT::Sandbox::User=root", package)
         try:
-            _run(*command, cwd=folder)
+            execute(*command, cwd=folder)
         except Error:
             # The lists may be older than the mirror.
-            _run("apt-get", "update")
-            _run(*command, cwd=folder)
-        _run("dpkg-deb", "--extract", str(next(folder.glob("*.deb"))), str(folder / "files"))
+            execute("apt-get", "update")
+            execute(*command, cwd=folder)
+        execute("dpkg-deb", "--extract", str(next(folder.glob("*.deb"))), str(folder / "files"))
         yield folder / "files"
 
 
 def _apt_settings() -> list[str]:
     """This machine's own ways of reaching its mirrors (proxies, checks), for mmdebstrap, which does not read them."""
     settings = []
-    for line in _run("apt-config", "dump", "--no-empty").splitlines():
+    for line in execute("apt-config", "dump", "--no-empty").splitlines():
         if re.match(r"Acquire::(Check-|https?::|ftp::|Retries|Max-)", line, re.IGNORECASE):
             settings.append(f"--aptopt={line.removesuffix(';')}")
     return settings
-
-
-def _digest(parts: Iterable[str | bytes]) -> str:
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        state.update(f"{len(data)}:".encode() + data)
-    return state.hexdigest()[:12]
-
-
-@contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A name to write to; it becomes `target` when the block ends well, so that a broken off run leaves no half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        yield staged
-        staged.rename(target)
-    finally:
-        if staged.is_dir():
-            shutil.rmtree(staged)
-        staged.unlink(missing_ok=True)
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    """Run a command; its text is shown only when it fails."""
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except FileNotFoundError as exc:
-        raise Error(f"{command[0]} is missing", hint="`make demo` and `make lab` install what the lab needs") from exc
-    if done.returncode != 0:
-        print(done.stderr, file=sys.stderr)
-        raise Error(f"{command[0]} ended with status {done.returncode}", hint=" ".join(command))
-    return done.stdout
