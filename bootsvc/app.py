@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 MAX_PROBLEMS = 20
 """Lines logged of what is wrong in nodes.conf."""
+STOP_SECONDS = 30.0
+"""The stop takes no longer than this besides what `drain seconds` gives to transfers."""
 POLL_SECONDS = 0.25
 """How often nodes.conf and warewulf.conf are looked at; what has changed must be at rest for as long."""
 
@@ -383,7 +385,7 @@ async def _run_all(application: Application, stop: asyncio.Event, reload: asynci
         log.info("ready")
         await stop.wait()
         log.info("stopping")
-        notifier.stopping()
+        notifier.stopping(application.config().http.drain_seconds + STOP_SECONDS)
         for task in running:
             task.cancel()
 

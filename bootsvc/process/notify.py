@@ -24,8 +24,9 @@ class Notifier:
     def reloading(self) -> None:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=reading the configuration")
 
-    def stopping(self) -> None:
-        self._send("STOPPING=1\nSTATUS=stopping")
+    def stopping(self, seconds: float) -> None:
+        """`seconds` is how long that may take; systemd's own limit (TimeoutStopSec) holds where it is longer."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}\nSTATUS=stopping")
 
     async def beat(self) -> None:
         """A sign of life now and then, for as long as the loop runs."""

@@ -23,6 +23,7 @@ FOR_OPENING: Mapping[str, tuple[int, str]] = {
 }
 
 MAX_FILES = 65536
+_CAP_SETPCAP = 8
 _CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 23, 24, 38
 _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL = 47, 4
 _VERSION_3 = 0x20080522
@@ -31,13 +32,15 @@ _VERSION_3 = 0x20080522
 def limit() -> bool:
     """Keep the capabilities of NEEDED and FOR_OPENING that this process has, and no other; False where the kernel refuses.
 
-    The bounding set loses those of FOR_OPENING at once.
+    The bounding set loses those of FOR_OPENING at once. Without CAP_SETPCAP, as our systemd unit starts us, it stays as it is:
+    nothing that is started can get anything back either way (no_new_privs).
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    # Dropping from the bounding set takes CAP_SETPCAP, so it comes first.
     refused = libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     refused |= libc.prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    for number in range(64):
+    # Dropping from the bounding set takes CAP_SETPCAP, so it comes before that is given up.
+    droppable = range(64) if permitted() >> _CAP_SETPCAP & 1 else ()
+    for number in droppable:
         if _mask(NEEDED) >> number & 1 or libc.prctl(_CAPBSET_READ, number, 0, 0, 0) != 1:
             continue
         refused |= libc.prctl(_CAPBSET_DROP, number, 0, 0, 0)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 from appliance import NODES, WWCTL, Server
+
+from bootsvc.config import Config
+from bootsvc.process.unit import render
 
 pytestmark = pytest.mark.root
 
@@ -369,7 +373,18 @@ def test_systemd_is_told_how_it_is(boot_network: Any, tmp_path: Path) -> None:
     assert "MONOTONIC_USEC=" in hear("RELOADING=1")
     hear("READY=1")
     server.process.send_signal(signal.SIGTERM)
-    hear("STOPPING=1")
+    assert "EXTEND_TIMEOUT_USEC=33000000" in hear("STOPPING=1"), "3 s for transfers, and 30"
+
+
+def test_what_systemd_lets_it_have_is_enough(boot_network: Any, tmp_path: Path) -> None:
+    """The unit's bounding set lacks CAP_SETPCAP, without which nothing can be dropped from a bounding set."""
+    (line,) = [line for line in render(Config(), WWCTL).splitlines() if line.startswith("CapabilityBoundingSet=")]
+    bounding = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())
+    server = Server(boot_network, tmp_path, prefix=("setpriv", "--no-new-privs", f"--bounding-set=-all,{bounding}"))
+    server.wait_log("INFO ready")
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    assert re.search(r"CapPrm:\s0+2405\nCapEff:\s0+2405\nCapBnd:\s0+3405\n", status), status
+    assert "no capability could be given up" not in server.log
 
 
 def test_a_stranger_is_told_to_become_root(tmp_path: Path) -> None:
