@@ -21,7 +21,8 @@ Conflicts=warewulfd.service
 [Service]
 Type=notify
 ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
+# The shell's own kill: a minimal Debian has no other.
+ExecReload=/bin/sh -c 'kill -HUP $MAINPID'
 Restart=on-failure
 RestartSec=2
 WatchdogSec=30

@@ -1,5 +1,6 @@
 """The unit file: what systemd itself says of it."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ def test_systemd_understands_the_unit(tmp_path: Path, require_tool: Any) -> None
     security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=35", str(unit)]
     rated = subprocess.run(security, capture_output=True, text=True, timeout=60)
     assert rated.returncode == 0, rated.stdout[-300:]
+
+
+def test_it_runs_nothing_that_a_minimal_system_lacks() -> None:
+    """Debian's /bin/kill, for one, is procps'."""
+    text = render(Config(), Path("/opt/wwctl"))
+    assert re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE) == ["/opt/wwctl", "/bin/sh"]
 
 
 def test_only_the_folders_of_the_settings_can_be_written() -> None:
