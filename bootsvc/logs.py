@@ -5,8 +5,11 @@ import logging
 import time
 from typing import TextIO
 
+from bootsvc.process.journal import marked
+
 MAX_WAITING = 1000
 """Lines that wait for the event loop's next turn; with so many they are written at once."""
+_WHAT = "%(levelname)s %(message)s"
 
 
 class BatchedHandler(logging.StreamHandler[TextIO]):
@@ -15,10 +18,11 @@ class BatchedHandler(logging.StreamHandler[TextIO]):
     Else each line costs a system call, and there are four for each machine that asks for its address.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, journal: bool = False) -> None:
+        """`journal`: the stream leads to systemd's."""
         super().__init__(stream)
         self._waiting: list[str] = []
-        self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(_JournalFormatter(_WHAT) if journal else _Formatter(f"%(asctime)s {_WHAT}"))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -58,6 +62,13 @@ class _Formatter(logging.Formatter):
         if second != self._second:
             self._second, self._text = second, time.strftime(self.default_time_format, time.localtime(second))
         return f"{self._text},{int(record.msecs):03d}"
+
+
+class _JournalFormatter(logging.Formatter):
+    """The journal has a time of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return marked(super().format(record), record.levelno)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -45,12 +45,13 @@ def _serve(invocation: Invocation) -> int:
     from bootsvc.logs import BatchedHandler
     from bootsvc.process import privileges
     from bootsvc.process.holders import find_holders
+    from bootsvc.process.journal import is_journal
     from bootsvc.process.ports import ports_of
 
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(BatchedHandler(sys.stderr))
+    root.addHandler(BatchedHandler(sys.stderr, journal=is_journal(sys.stderr.fileno())))
     # Of no use to us, and found out anew for every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None

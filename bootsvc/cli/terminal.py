@@ -1,7 +1,10 @@
 """What the commands say to a person: warnings, questions, colour."""
 
+import logging
 import os
 import sys
+
+from bootsvc.process.journal import is_journal, marked
 
 _COLOURS = {"red": "31", "yellow": "33", "grey": "90"}
 
@@ -16,16 +19,17 @@ def say(text: str) -> None:
 
 def warn(message: str, hint: str | None = None) -> None:
     """Something that does not stop the command, on standard error."""
-    print(f"wwctl: warning: {message}", file=sys.stderr)
-    if hint:
-        print(f"({hint})", file=sys.stderr)
+    _tell(f"wwctl: warning: {message}", hint, logging.WARNING)
 
 
 def complain(message: str, hint: str | None = None) -> None:
     """An error, on standard error."""
-    print(f"wwctl: {message}", file=sys.stderr)
-    if hint:
-        print(f"({hint})", file=sys.stderr)
+    _tell(f"wwctl: {message}", hint, logging.ERROR)
+
+
+def _tell(sentence: str, hint: str | None, level: int) -> None:
+    text = f"{sentence}\n({hint})" if hint else sentence
+    print(marked(text, level) if is_journal(2) else text, file=sys.stderr)
 
 
 def confirm(question: str) -> bool:

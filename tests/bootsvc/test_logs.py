@@ -69,3 +69,15 @@ async def test_an_output_that_is_gone_stops_nothing(log: logging.Logger, output:
     log.warning("line")
     log.info("line")
     await asyncio.sleep(0)
+
+
+def test_the_journal_is_told_how_grave_each_line_is() -> None:
+    output = Output()
+    handler = BatchedHandler(output, journal=True)
+    logger = logging.Logger("journal", logging.INFO)
+    logger.addHandler(handler)
+    logger.info("ready")
+    logger.warning("one\ntwo")
+    logger.error("three")
+    handler.close()
+    assert output.getvalue() == "<6>INFO ready\n<4>WARNING one\n<4>two\n<3>ERROR three\n"
