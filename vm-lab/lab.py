@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from head_trial import run_installation
 from recorder import CLIENTS, record_clients, record_scenario
-from scenario import FOLDER, Scenario, load_scenario
+from scenario import FOLDER, Installation, Scenario, load_scenario
 from session import run_isolated
 from steps import Steps
 from trial import run_scenario
@@ -43,21 +44,22 @@ def _list() -> int:
     return 0
 
 
-def _scenarios(names: Sequence[str]) -> list[Scenario]:
+def _scenarios(names: Sequence[str]) -> list[Scenario | Installation]:
     """Those named, or all of them."""
     return [load_scenario(name) for name in names or sorted(path.stem for path in FOLDER.glob("*.toml"))]
 
 
 def _record_all(names: Sequence[str]) -> int:
     scenarios = _scenarios([name for name in names if name != CLIENTS]) if set(names) != {CLIENTS} else []
-    status = _run_all([each for each in scenarios if names or each.recorded], record=True) if scenarios else 0
+    nodes = [each for each in scenarios if isinstance(each, Scenario) and (names or each.recorded)]
+    status = _run_all(nodes, record=True) if nodes else 0
     if status == 0 and (not names or CLIENTS in names):
         print(f"\n{CLIENTS}: DHCP clients of operating systems, each in a namespace")
         status = run_isolated(CLIENTS, record_clients, Steps())
     return status
 
 
-def _run_all(scenarios: Sequence[Scenario], *, record: bool = False) -> int:
+def _run_all(scenarios: Sequence[Scenario | Installation], *, record: bool = False) -> int:
     failed = []
     took = []
     for scenario in scenarios:
@@ -73,9 +75,13 @@ def _run_all(scenarios: Sequence[Scenario], *, record: bool = False) -> int:
     return 1 if failed else 0
 
 
-def _run(scenario: Scenario, *, record: bool) -> int:
+def _run(scenario: Scenario | Installation, *, record: bool) -> int:
     print(f"\n{scenario.name}: {scenario.description}")
     steps = Steps()
+    if isinstance(scenario, Installation):
+        with steps.step("Make the root file system of a head node"):
+            root, kernel = scenario.prepare()
+        return run_isolated(scenario.name, lambda lab: run_installation(lab, scenario, root, kernel), steps)
     with steps.step(f"Make the {scenario.image.value} root file system"):
         root, kernel = scenario.prepare()
     trial = record_scenario if record else run_scenario

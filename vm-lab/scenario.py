@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import installed
 import msgspec
 import roots
 from machine import Firmware
@@ -52,8 +53,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shows: str
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One machine, what it boots, and what must be seen of it; vm-lab/README.md explains the keys."""
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="machine", tag="node"):
+    """One node, what it boots, and what must be seen of it; vm-lab/README.md explains the keys."""
 
     name: str = ""
     description: str
@@ -87,13 +88,37 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return root, next(root.glob("boot/vmlinuz-*"))
 
 
-def load_scenario(name: str) -> Scenario:
+class Proof(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fact of a head node, and what it proves in words."""
+
+    proves: str
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="machine", tag="head"):
+    """One head node, on which this checkout is installed, and what is done there, one command after the other."""
+
+    name: str = ""
+    description: str
+    memory: int
+    seconds: int
+    proofs: tuple[Proof, ...]
+
+    def prepare(self) -> tuple[Path, Path]:
+        """Debian and the Python packages as an initramfs, and the kernel; needs the mirrors the first time."""
+        roots.static_busybox()
+        return installed.head_root()
+
+
+def load_scenario(name: str) -> Scenario | Installation:
     """Read scenarios/NAME.toml; raises Error for a missing file or a wrong key."""
     path = FOLDER / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(scenario.stem for scenario in FOLDER.glob("*.toml")))
         raise Error(f"there is no scenario {name!r}", hint=f"there are: {known}")
     try:
-        return replace(msgspec.convert(tomllib.loads(path.read_text()), Scenario), name=name)
+        table = tomllib.loads(path.read_text())
+        if table.get("machine") == Installation.__struct_config__.tag:
+            return replace(msgspec.convert(table, Installation), name=name)
+        return replace(msgspec.convert(table, Scenario), name=name)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError) as exc:
         raise Error(f"{path}: {exc}", hint="see vm-lab/README.md") from exc

@@ -12,7 +12,7 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
-from scenario import FOLDER, load_scenario
+from scenario import FOLDER, Scenario, load_scenario
 
 HEAD, NODE, NOBODY = IPv4Address("10.77.0.1"), IPv4Address("10.77.0.11"), IPv4Address(0)
 HWADDR, OTHER = "52:54:00:b0:07:01", "52:54:00:b0:07:02"
@@ -82,7 +82,8 @@ def test_the_reader_finds_what_was_written(tmp_path: Path, data: bytes) -> None:
 
 def test_what_is_to_be_recorded_is_there_and_nothing_else() -> None:
     scenarios = [load_scenario(path.stem) for path in FOLDER.glob("*.toml")]
-    recorded = {each.name for each in scenarios if each.recorded} | {f"client-{each.name}" for each in CLIENTS}
+    nodes = [each for each in scenarios if isinstance(each, Scenario)]
+    recorded = {each.name for each in nodes if each.recorded} | {f"client-{each.name}" for each in CLIENTS}
     folder = recording.FOLDERS["dhcp"]
     assert {path.stem for path in folder.glob("*.txt")} == {path.stem for path in folder.glob("*.golden")} == recorded
     assert {path.stem for path in recording.FOLDERS["tftp"].iterdir()} <= recorded
