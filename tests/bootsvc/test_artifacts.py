@@ -9,6 +9,7 @@ import pytest
 
 from bootsvc.artifacts import Artifact, Artifacts
 from bootsvc.config import Config, Paths
+from bootsvc.overlays import HeadNode
 from bootsvc.registry import Registry
 from bootsvc.store import Snapshot
 from images.catalog import Catalog
@@ -41,7 +42,7 @@ class Site:
         urls = Urls(address=IPv4Address("10.0.0.1"), port=9873)
         network = IPv4Network("10.0.0.0/24")
         server = Server(name="head", address=urls.address, network=network, domain="", urls=urls, authorized_keys=())
-        self.artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: server)
+        self.artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: HeadNode(server))
 
     def ask(self) -> "asyncio.Task[Artifact]":
         return asyncio.get_running_loop().create_task(self.artifacts.overlay(self.node, Stage.SYSTEM, self.generation))
