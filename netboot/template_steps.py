@@ -57,7 +57,7 @@ def charge_call(context: Context, called: object, arguments: Iterable[object]) -
     # The sandbox gives a function of its own for a text's `format`.
     called = getattr(called, "__wrapped__", called)
     owner = getattr(called, "__self__", None) if isinstance(called, _METHOD) else None
-    name = called.__name__ if isinstance(called, _METHOD) and isinstance(owner, str) else ""
+    name = str(getattr(called, "__name__", "")) if isinstance(owner, str) else ""
     _budget(context).charge(CALL + _cost(name, owner, arguments))
 
 

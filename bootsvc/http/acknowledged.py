@@ -37,7 +37,7 @@ def waiting(transport: asyncio.Transport) -> int:
 
 def total_sent(transport: asyncio.Transport, sock: socket.socket) -> int:
     """What `acknowledged` will be once everything that was written so far has arrived. Raises OSError."""
-    before = acknowledged(sock)
+    before, outstanding = acknowledged(sock), 0
     for _ in range(_TRIES):
         outstanding = unacknowledged(sock)
         # An acknowledgement between the two calls would be counted twice, or not at all.

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from bootsvc.config import HttpConfig
 from bootsvc.errors import PortTaken
@@ -35,7 +36,7 @@ async def listen(
     """On `place`, else on `host` (None: everywhere). Raises Error when the port cannot be had."""
     try:
         sock = None if place is None else _bind(place, port)
-        where = {"sock": sock} if sock is not None else {"host": host, "port": port, "reuse_address": True}
+        where: dict[str, Any] = {"sock": sock} if sock is not None else {"host": host, "port": port, "reuse_address": True}
         listener = await asyncio.get_running_loop().create_server(
             server,
             backlog=ACCEPTED_AT_ONCE,

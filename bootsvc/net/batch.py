@@ -81,12 +81,12 @@ def leaving(ifindex: int, source: int) -> bytes:
 class Memory:
     """Bytes that do not move, at `address`."""
 
-    __slots__ = ("_held", "address", "bytes")
+    __slots__ = ("_held", "address", "data")
 
     def __init__(self, data: bytes | int) -> None:
-        self.bytes = bytearray(data)
+        self.data = bytearray(data)
         # As long as it is exported, a bytearray cannot be resized, and so not be moved.
-        self._held = (ctypes.c_char * len(self.bytes)).from_buffer(self.bytes)
+        self._held = (ctypes.c_char * len(self.data)).from_buffer(self.data)
         self.address = ctypes.addressof(self._held)
 
 
@@ -100,16 +100,16 @@ class _Messages:
         self.control = Memory(count * control)
         self._headers = Memory(count * _MESSAGE_BYTES)
         self.address = self._headers.address
-        self.peers = memoryview(self._names.bytes).cast("Q")[::2]
-        self.addresses = memoryview(self._names.bytes).cast("I")[1::4]
-        self.bases = memoryview(self._vectors.bytes).cast("L")[::2]
-        self.sizes = memoryview(self._vectors.bytes).cast("L")[1::2]
-        self.control_sizes = memoryview(self._headers.bytes).cast("L")[
+        self.peers = memoryview(self._names.data).cast("Q")[::2]
+        self.addresses = memoryview(self._names.data).cast("I")[1::4]
+        self.bases = memoryview(self._vectors.data).cast("L")[::2]
+        self.sizes = memoryview(self._vectors.data).cast("L")[1::2]
+        self.control_sizes = memoryview(self._headers.data).cast("L")[
             _Header.control_length.offset // _WORD :: _MESSAGE_BYTES // _WORD
         ]
-        self.lengths = memoryview(self._headers.bytes).cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
+        self.lengths = memoryview(self._headers.data).cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
         for index in range(count):
-            header = _Header.from_buffer(self._headers.bytes, index * _MESSAGE_BYTES)
+            header = _Header.from_buffer(self._headers.data, index * _MESSAGE_BYTES)
             header.name = self._names.address + index * _ADDRESS_BYTES
             header.name_length = _ADDRESS_BYTES
             header.vectors = self._vectors.address + index * 2 * _WORD
@@ -120,14 +120,14 @@ class _Messages:
         """Have the kernel cut a message into datagrams of this size (UDP segmentation offload); 0 for not at all."""
         if size:
             control = (socket.CMSG_LEN(2), socket.IPPROTO_UDP, UDP_SEGMENT, size)
-            _CONTROL.pack_into(self.control.bytes, index * _CONTROL_BYTES, *control)
+            _CONTROL.pack_into(self.control.data, index * _CONTROL_BYTES, *control)
         self.control_sizes[index] = _CONTROL_BYTES if size else 0
 
     def unsent(self, index: int) -> tuple[Client, bytes, int]:
         """To whom, the bytes, and the size of a segment or 0."""
         segment = 0
         if self.control_sizes[index] == _CONTROL_BYTES:
-            segment = _CONTROL.unpack_from(self.control.bytes, index * _CONTROL_BYTES)[3]
+            segment = _CONTROL.unpack_from(self.control.data, index * _CONTROL_BYTES)[3]
         return client_of(self.peers[index]), ctypes.string_at(self.bases[index], self.sizes[index]), segment
 
 
@@ -139,14 +139,14 @@ class Inbox:
         self.stride = stride
         self._socket = sock
         self._messages = _Messages(count, _PKTINFO.size if arrivals else _CONTROL_BYTES)
-        control = memoryview(self._messages.control.bytes)
+        control = memoryview(self._messages.control.data)
         self.ifindexes = control.cast("I")[4 :: _PKTINFO.size // 4] if arrivals else memoryview(b"").cast("I")
         """Where each came in."""
         self.locals = control.cast("I")[6 :: _PKTINFO.size // 4] if arrivals else memoryview(b"").cast("I")
         """The address to which each was sent, as `addresses`."""
         self._room = memoryview(array("L", [_PKTINFO.size] * count)) if arrivals else None
         self._memory = Memory(stride * count)
-        self.buffer = memoryview(self._memory.bytes)
+        self.buffer = memoryview(self._memory.data)
         self.peers = self._messages.peers
         self.addresses = self._messages.addresses
         """As `peers`, without the port."""
@@ -187,9 +187,9 @@ class Outbox:
         self._messages = _Messages(count, _PKTINFO.size if departures else _CONTROL_BYTES)
         self._peers, self._bases, self._sizes = self._messages.peers, self._messages.bases, self._messages.sizes
         self._control_sizes = self._messages.control_sizes
-        self._control = memoryview(self._messages.control.bytes)
+        self._control = memoryview(self._messages.control.data)
         self._memory = Memory(stride * count)
-        self._view = memoryview(self._memory.bytes)
+        self._view = memoryview(self._memory.data)
         self._stride = stride
         # A file's packets may be forgotten while they wait here.
         self._held: list[object] = [None] * count

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
 
 from pyroute2 import AsyncIPRoute
 
@@ -40,8 +41,11 @@ async def list_links() -> list[Link]:
     """
     found = []
     async with AsyncIPRoute() as route:
-        links = {message["index"]: message async for message in await route.get_links()}
-        async for message in await route.get_addr(family=socket.AF_INET):
+        # What pyroute2 says of the types is not what it gives.
+        dumped: Any = await route.get_links()
+        links = {message["index"]: message async for message in dumped}
+        dumped = await route.get_addr(family=socket.AF_INET)
+        async for message in dumped:
             link = links.get(message["index"])
             # IFA_LOCAL is ours; IFA_ADDRESS is the peer's on a point-to-point link.
             local = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")

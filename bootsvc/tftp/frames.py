@@ -57,8 +57,8 @@ class FrameCache:
         if len(data) != whole * blksize or not file.unchanged():
             return None
         made = self._known[key] = Frames(data, blksize)
-        self._total += len(made.memory.bytes)
+        self._total += len(made.memory.data)
         while self._total > MAX_FRAMED_TOTAL:
             _, old = self._known.popitem(last=False)
-            self._total -= len(old.memory.bytes)
+            self._total -= len(old.memory.data)
         return made

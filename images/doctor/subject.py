@@ -87,7 +87,7 @@ class Subject:
 
     def distribution(self) -> Distribution:
         release = self.text(b"etc/os-release") or self.text(b"usr/lib/os-release") or ""
-        values = dict(line.partition("=")[::2] for line in release.splitlines())
+        values = {key: value for key, _, value in (line.partition("=") for line in release.splitlines())}
         names = " ".join(values.get(key, "").strip("\"'") for key in ("ID", "ID_LIKE")).split()
         for family, words, install in _FAMILIES:
             if set(words) & set(names):

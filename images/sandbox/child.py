@@ -40,7 +40,7 @@ def main() -> None:
     wanted = [fields for name, fields in operations if name == "MakeMountPoint"]
     points = [(str(fields["path"]), bool(fields["directory"]), str(fields["source"])) for fields in wanted]
     inner = [step for step in operations if step[0] != "MakeMountPoint"]
-    failure, hint = None, None
+    failure, hint, status = None, None, 1
     try:
         mountpoints.create(rootfs, points)
         status = _supervise(inner, lifeline, report, lock)

@@ -19,7 +19,7 @@ def test_all_blocks_but_the_last(tmp_path: Path) -> None:
     file = opened(tmp_path / "f", b"aaaabbbbc", FrameCache())
     made = file.framed(4)
     assert made is not None
-    assert (bytes(made.memory.bytes), made.size) == (b"\0\3\0\1aaaa\0\3\0\2bbbb", 8)
+    assert (bytes(made.memory.data), made.size) == (b"\0\3\0\1aaaa\0\3\0\2bbbb", 8)
     assert file.framed(4) is made
     assert file.framed(16) is None, "there is only a last one"
     file.close()
@@ -30,7 +30,7 @@ def test_another_version_has_its_own(tmp_path: Path) -> None:
     first, second = opened(tmp_path / "f", b"aaaab", cache), opened(tmp_path / "f", b"cccccd", cache)
     made = second.framed(4)
     assert made is not None
-    assert bytes(made.memory.bytes) == b"\0\3\0\1cccc"
+    assert bytes(made.memory.data) == b"\0\3\0\1cccc"
     assert first.framed(4) is None, "the file has been written to since it was opened"
     for file in (first, second):
         file.close()
