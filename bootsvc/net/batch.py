@@ -182,7 +182,6 @@ class Outbox:
     def __init__(self, sock: socket.socket, *, count: int, stride: int = 0, departures: bool = False) -> None:
         """`stride` is the most that `put` may copy; `departures`: `put` is told where each is to leave."""
         self.waiting = 0
-        self.count = count
         self._socket = sock
         self._messages = _Messages(count, _PKTINFO.size if departures else _CONTROL_BYTES)
         self._peers, self._bases, self._sizes = self._messages.peers, self._messages.bases, self._messages.sizes
