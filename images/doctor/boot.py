@@ -10,6 +10,7 @@ from images.xattrs.record import CODE
 
 KERNELS = {
     "debian": "linux-image-{arch}",
+    "ubuntu": "linux-image-generic",
     "redhat": "kernel",
     "suse": "kernel-default",
     "alpine": "linux-lts",
@@ -99,7 +100,10 @@ def own_init(subject: Subject) -> Iterator[Finding]:
     for name, package in (("sh", "bash"), ("mount", "mount")):
         if subject.program(name) is None:
             packages = everywhere("util-linux" if name == "mount" else package) | {"debian": package}
-            yield error(f"it has no {name}, without which a node cannot start its init", subject.install(name, packages))
+            # Without a shell no package can be installed either.
+            again = f"import a whole system instead: {subject.command} import --force …"
+            fix = again if name == "sh" else subject.install(name, packages)
+            yield error(f"it has no {name}, without which a node cannot start its init", fix)
 
 
 def systemd(subject: Subject) -> Iterator[Finding]:
@@ -107,7 +111,7 @@ def systemd(subject: Subject) -> Iterator[Finding]:
     if subject.view.find_file(b"lib/systemd/systemd") is None and subject.view.find_file(b"usr/lib/systemd/systemd") is None:
         return
     missing = [unit for unit, target in _ESSENTIAL if not _wanted(subject, unit, target)]
-    masked = [unit for unit, _ in _ESSENTIAL if _masked(subject, unit)]
+    forbidden = [unit for unit, _ in _ESSENTIAL if masked(subject, unit)]
     packages = {
         "debian": "--reinstall systemd systemd-sysv udev",
         "redhat": "systemd systemd-udev",
@@ -119,8 +123,8 @@ def systemd(subject: Subject) -> Iterator[Finding]:
         whole = subject.shell("dnf install -y systemd systemd-udev && dnf reinstall -y systemd systemd-udev")
     if missing:
         yield error(f"its systemd was cut down for containers: {listed(missing)} would not start", whole)
-    if masked:
-        yield error(f"{listed(masked)} cannot start: masked", subject.run("systemctl", "unmask", *masked))
+    if forbidden:
+        yield error(f"{listed(forbidden)} cannot start: masked", subject.run("systemctl", "unmask", *forbidden))
     if not any(subject.exists(folder + b"/default.target") for folder in _UNITS):
         yield error(
             "systemd has no default.target, so it would not know what to start",
@@ -144,7 +148,8 @@ def _wanted(subject: Subject, unit: str, target: str) -> bool:
     return any(subject.view.find(subject.view.resolve_parent(folder + unit.encode())) is not None for folder in folders)
 
 
-def _masked(subject: Subject, unit: str) -> bool:
+def masked(subject: Subject, unit: str) -> bool:
+    """Whether the image forbids systemd to start the unit."""
     entry = subject.view.find(subject.view.resolve_parent(b"etc/systemd/system/" + unit.encode()))
     return entry is not None and entry.is_symlink and entry.target == b"/dev/null"
 

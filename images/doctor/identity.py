@@ -73,6 +73,9 @@ def password_hashes(subject: Subject) -> Iterator[Finding]:
     found = [name for name, field in fields.items() if "$" in field or len(field.lstrip("!*")) >= 13]
     if found:
         commands = " && ".join(f"usermod -p '*' {shlex.quote(name)}" for name in found[:5])
+        if subject.program("usermod") is None:
+            names = "|".join(map(re.escape, found))
+            commands = f"sed -i -E 's/^({names}):[^:]{{2,}}:/\\1:*:/' /etc/passwd /etc/shadow"
         yield warning(
             f"it holds the password hashes of {listed(found)}, {READABLE}",
             f"let people log in with keys, and remove the hashes: {subject.shell(commands)}",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from images.doctor.boot import masked
 from images.doctor.subject import Finding, Subject, error, everywhere, listed, note, warning
 
 _DISK = ("/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID=")
 _NO_DISK = ("/dev/shm", "/dev/pts", "/dev/hugepages", "/dev/mqueue")
-_UNITS = ("etc/systemd/system/", "usr/lib/systemd/system/", "lib/systemd/system/")
+_VENDOR_UNITS = ("usr/lib/systemd/system/", "lib/systemd/system/")
+_UNITS = ("etc/systemd/system/", *_VENDOR_UNITS)
 POINTLESS = {
     "cloud-init.service": "looks for a cloud",
     "cloud-init-local.service": "looks for a cloud",
@@ -43,7 +45,7 @@ def fstab(subject: Subject) -> Iterator[Finding]:
         options = words[3].split(",") if len(words) > 3 else []
         if not {"noauto", "nofail"} & set(options):
             (swap if words[2] == "swap" else fatal).append(words[0] if words[2] == "swap" else words[1])
-    fix = subject.shell(r"sed -i -E 's/^(\/dev|[A-Z]+=)/#&/' /etc/fstab")
+    fix = subject.shell(r"sed -i -E 's/^[ \t]*(\/dev|[A-Z]+=)/#&/' /etc/fstab")
     if fatal:
         yield error(f"/etc/fstab mounts disks on {listed(fatal)}: a node without them stops in emergency mode", fix)
     if swap:
@@ -57,23 +59,24 @@ def units(subject: Subject) -> Iterator[Finding]:
     if not found:
         return
     words = listed([f"{unit} ({POINTLESS[unit]})" for unit in found], 3)
-    fix = subject.run("systemctl", "disable", *found)
+    # What the distribution itself wants cannot be disabled.
+    fix = subject.run("systemctl", "mask" if set(found) & _enabled(subject, _VENDOR_UNITS) else "disable", *found)
     if any(POINTLESS[unit] in SLOW for unit in found):
         yield warning(f"services would delay each boot: {words}", fix)
     else:
         yield note(f"services that a stateless node has no use for are enabled: {words}", fix)
 
 
-def _enabled(subject: Subject) -> set[str]:
-    """Units that some target wants."""
+def _enabled(subject: Subject, folders: tuple[str, ...] = _UNITS) -> set[str]:
+    """Units that some target wants by a link in one of these folders, and that are not masked."""
     found = set()
     for entry in subject.view:
         if b".wants/" not in entry.path:
             continue
         path = entry.path.decode("utf-8", "replace")
-        if path.startswith(_UNITS):
+        if path.startswith(folders):
             found.add(path.rpartition("/")[2])
-    return found
+    return {unit for unit in found if not masked(subject, unit)}
 
 
 def network(subject: Subject) -> Iterator[Finding]:
@@ -104,7 +107,8 @@ def name_resolution(subject: Subject) -> Iterator[Finding]:
     elif not resolved and "nameserver 127.0.0.53" in (subject.text(b"etc/resolv.conf") or ""):
         yield warning(
             "/etc/resolv.conf asks systemd-resolved, which is not installed, so no name resolves",
-            subject.shell(": >/etc/resolv.conf"),
+            # In the sandbox the head node's is mounted on it.
+            f"remove it: rm $({subject.command} show {subject.name})/etc/resolv.conf; {subject.command} build {subject.name}",
         )
 
 

@@ -43,10 +43,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How packages are installed; `family` is empty when the distribution is none that we know."""
+    """How packages are installed, as a shell says it; `names` are its own and those of what it is made from; `family` is empty
+    when it is none that we know."""
 
-    family: str
-    install: str
+    names: tuple[str, ...] = ()
+    family: str = ""
+    install: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +93,8 @@ class Subject:
         names = " ".join(values.get(key, "").strip("\"'") for key in ("ID", "ID_LIKE")).split()
         for family, words, install in _FAMILIES:
             if set(words) & set(names):
-                return Distribution(family=family, install=install)
-        return Distribution(family="", install="")
+                return Distribution(names=tuple(names), family=family, install=install)
+        return Distribution(names=tuple(names))
 
     def run(self, *words: str) -> str:
         """The command line that runs a program in the image."""
@@ -105,10 +107,11 @@ class Subject:
     def install(self, what: str, packages: "Packages") -> str:
         """The command line that installs a package, or words when the distribution is not known; `what` is for those."""
         distribution = self.distribution()
-        package = packages.get(distribution.family)
-        if package is None:
+        package = next((packages[name] for name in (*distribution.names, distribution.family) if name in packages), None)
+        if not distribution.install or package is None:
             return f"install {what} in the image: {self.run('/bin/sh')}"
-        return self.run(*distribution.install.split(), *package.split())
+        command = f"{distribution.install} {package}"
+        return self.shell(command) if "&&" in command else self.run(*command.split())
 
     def exclude(self, *patterns: str) -> str:
         """The command line that keeps files out of what nodes get, while the tree still has them."""
@@ -117,16 +120,17 @@ class Subject:
 
 
 Packages = dict[str, str]
-"""A family's name to the package (or several) that brings the thing."""
+"""A distribution's or a family's name to the package (or several) that brings the thing."""
 Check = Callable[[Subject], Iterator[Finding]]
 
 _FAMILIES = (
-    ("debian", ("debian", "ubuntu"), "apt-get install -y"),
+    ("debian", ("debian", "ubuntu"), "apt-get update && apt-get install -y"),
     ("redhat", ("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf install -y"),
     ("suse", ("suse", "opensuse", "sles", "opensuse-leap"), "zypper --non-interactive install"),
-    ("alpine", ("alpine",), "apk add"),
-    ("arch", ("arch",), "pacman -S --noconfirm"),
+    ("alpine", ("alpine",), "apk add --no-cache"),
+    ("arch", ("arch",), "pacman -Sy --noconfirm"),
 )
+"""Images of registries, and those that were made small, hold no lists of packages: these fetch them first."""
 
 
 def everywhere(package: str) -> Packages:

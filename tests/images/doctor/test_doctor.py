@@ -155,7 +155,14 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
         ("init", E, {"usr/sbin/init": None}, "no /sbin/init", "systemd-sysv"),
         ("init", E, {"usr/lib/systemd/systemd": None}, "no /sbin/init", "systemd-sysv"),
         ("own-init", E, {"usr/bin/mount": None}, "no mount", "apt-get install -y mount"),
-        ("own-init", E, {"usr/bin/sh": None}, "no sh", "bash"),
+        (
+            "kernel",
+            E,
+            {f"boot/vmlinuz-{RELEASE}": None, "etc/os-release": "ID=ubuntu\nID_LIKE=debian\n"},
+            "no kernel",
+            '/bin/sh -c "apt-get update && apt-get install -y linux-image-generic"',
+        ),
+        ("own-init", E, {"usr/bin/sh": None}, "no sh", "import --force"),
         ("systemd", E, CUT, "systemd-udevd.service", "--reinstall systemd"),
         (
             "systemd",
@@ -203,7 +210,7 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
         (
             "password-hashes",
             W,
-            {"etc/shadow": "root:*::\nalice:$6$a$b:1::\nbob:!$y$x:1::\n"},
+            {"usr/sbin/usermod": "x", "etc/shadow": "root:*::\nalice:$6$a$b:1::\nbob:!$y$x:1::\n"},
             "alice, bob",
             "usermod -p '*' alice",
         ),
@@ -212,7 +219,7 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
             W,
             {"etc/passwd": "root:x:0:0::/:/bin/sh\nold:AbCdEfGhIjKlM:115:0::/:/bin/sh\n"},
             "of old",
-            "usermod",
+            "sed",
         ),
         (
             "uid-drift",
@@ -242,6 +249,7 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
             "disable cloud-init",
         ),
         ("units", N, {"etc/systemd/system/timers.target.wants/fstrim.timer": Link("x")}, "fstrim.timer", "systemctl disable"),
+        ("units", N, {f"{UNITS}/timers.target.wants/dnf-makecache.timer": Link("x")}, "dnf-makecache.timer", "systemctl mask"),
         ("ssh-server", N, {"usr/sbin/sshd": None}, "no SSH server", "openssh-server"),
         ("journal", N, {"var/log/journal": Special(stat.S_IFDIR)}, "journal", "rm"),
         ("boot-files", N, {"boot/initrd.img-6": Sized(50 * MIB)}, "50 MiB", "/etc/warewulf/excludes"),
@@ -272,6 +280,10 @@ def test_the_rows_cover_every_check() -> None:
         {**NO_NIC, f"{MODULES}/modules.builtin": "kernel/drivers/net/ethernet/broadcom/tg3.ko\n"},
         {"etc/fstab": "UUID=1 /scratch ext4 nofail 0 0\n/dev/sdb /data xfs noauto\nserver:/x /x nfs _netdev\n"},
         {"etc/machine-id": "uninitialized\n"},
+        {
+            f"{UNITS}/timers.target.wants/fstrim.timer": Link("../fstrim.timer"),
+            "etc/systemd/system/fstrim.timer": Link("/dev/null"),
+        },
         {"var/lib/dbus/machine-id": Link("/etc/machine-id")},
         {"root/.ssh/id_ed25519.pub": "ssh-ed25519 AAAA", "etc/ssl/cert.pem": "-----BEGIN CERTIFICATE-----" * 3},
         {"usr/share/doc/x/test.key": KEY},
