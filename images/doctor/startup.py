@@ -90,10 +90,11 @@ def network(subject: Subject) -> Iterator[Finding]:
             subject.install("one of them", packages),
         )
     elif networkd and "systemd-networkd.service" not in _enabled(subject) and subject.program(*tools) is None:
-        yield warning(
-            "systemd-networkd would configure the network, but it is not enabled",
-            subject.run("systemctl", "enable", "systemd-networkd"),
-        )
+        unit = "systemd-networkd.service"
+        enable = subject.run("systemctl", "enable", unit)
+        if masked(subject, unit):
+            enable = subject.shell(f"systemctl unmask {unit} && systemctl enable {unit}")
+        yield warning("systemd-networkd would configure the network, but it is not enabled", enable)
 
 
 def name_resolution(subject: Subject) -> Iterator[Finding]:

@@ -232,6 +232,17 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
         ("network", W, {"usr/sbin/ifup": None}, "nothing in it configures a network", "ifupdown"),
         ("network", W, {"usr/sbin/ifup": None, "usr/lib/systemd/systemd-networkd": "x"}, "not enabled", "systemctl enable"),
         (
+            "network",
+            W,
+            {
+                "usr/sbin/ifup": None,
+                "usr/lib/systemd/systemd-networkd": "x",
+                "etc/systemd/system/systemd-networkd.service": Link("/dev/null"),
+            },
+            "not enabled",
+            "systemctl unmask systemd-networkd.service && systemctl enable",
+        ),
+        (
             "name-resolution",
             W,
             {"etc/resolv.conf": Link("../run/systemd/resolve/stub-resolv.conf")},
