@@ -12,7 +12,7 @@ import click
 
 from bootsvc.cli.command import HELP_OPTIONS, Invocation, global_options, no_such_command
 from bootsvc.cli.loading import load
-from bootsvc.cli.terminal import complain
+from bootsvc.cli.terminal import complain, say
 from images.errors import Error
 
 
@@ -117,7 +117,7 @@ def run(args: Sequence[str]) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
-        print(exc.ctx.get_help() if exc.ctx else exc.message)
+        say(exc.ctx.get_help() if exc.ctx else exc.message)
         return 0
     except click.UsageError as exc:
         return _complain(*_usage(exc), code=2)

@@ -257,6 +257,15 @@ def test_closed_streams_are_no_files(root: Path) -> None:
     assert result.stderr == "3"
 
 
+@pytest.mark.parametrize("line", ["", "container", "image --help"])
+def test_help_whose_reader_has_gone(line: str) -> None:
+    command = [sys.executable, "-c", "import sys; from bootsvc.cli.main import main; sys.exit(main())", *line.split()]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as output:
+        assert subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False).stderr == b""
+
+
 def test_reader_that_goes_away(wwctl: Run, root: Path) -> None:
     wwctl("node add n[1-5000]")
     command = [sys.executable, "-c", "import sys; from bootsvc.cli.main import main; sys.exit(main())", "node", "list"]
