@@ -56,7 +56,9 @@ NODE, PROFILE = Kind(section=NODES), Kind(section=PROFILES)
 
 
 def image_names(config: Config) -> list[str]:
-    return sorted(path.parent.name for path in config.paths.chroots.glob("*/rootfs") if path.is_dir())
+    from images.catalog import Catalog
+
+    return Catalog(chroots=config.paths.chroots, provision=config.paths.provision).names()
 
 
 def overlay_names(config: Config) -> list[str]:

@@ -28,6 +28,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeadNode:
         boot = site.chroots / image / "rootfs/boot"
         boot.mkdir(parents=True)
         (boot / f"vmlinuz-{kernel}").write_bytes(b"kernel")
+    for no_image in ("no name", ".staging-new-x1"):
+        (site.chroots / no_image / "rootfs").mkdir(parents=True)
     (tmp_path / "lib/warewulf/overlays/mine/rootfs").mkdir(parents=True)
     (tmp_path / "etc/warewulf").mkdir(parents=True)
     (tmp_path / "etc/warewulf/nodes.conf").write_text(NODES)
