@@ -29,7 +29,7 @@ from images.rootfs import remove_tree
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 MAX_NAME = 128
 """Bytes of an image name: it is a folder's name on the head node."""
 PLAN_FILE = "syncuser.plan"
@@ -39,7 +39,7 @@ PLAN_FILE = "syncuser.plan"
 class ImageNotFound(Error):
     def __init__(self, name: str, known: list[str]) -> None:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "`wwctl container list` shows the images that exist"
+        hint = f"did you mean {close[0]!r}?" if close else "`wwctl image list` shows the images that exist"
         super().__init__(f"there is no image {name!r}", hint=hint)
 
 
@@ -54,7 +54,7 @@ class BadImageName(Error):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name!r} cannot be an image's name",
-            hint=f"use letters, digits and `_ - . :`, beginning with a letter or a digit, {MAX_NAME} at most",
+            hint=f"use letters, digits and `_ - . :`, beginning with a letter, a digit or `_`, {MAX_NAME} at most",
         )
 
 

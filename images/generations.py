@@ -32,7 +32,7 @@ SHORT = 12
 
 class ImageNotBuilt(Error):
     def __init__(self, name: str) -> None:
-        super().__init__(f"image {name!r} has not been built", hint=f"run `wwctl container build {name}`")
+        super().__init__(f"image {name!r} has not been built", hint=f"run `wwctl image build {name}`")
 
 
 class GenerationNotFound(Error):

@@ -286,6 +286,12 @@ def test_bad_names_are_refused(catalog: Catalog, name: str) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["_old", "9", "rocky:9.5-x_y"])
+def test_names_that_warewulf_takes_too(catalog: Catalog, name: str) -> None:
+    (catalog.chroots / name / "rootfs").mkdir(parents=True)
+    assert name in catalog.names()
+
+
 def test_unknown_name_gets_the_closest(catalog: Catalog) -> None:
     with pytest.raises(ImageNotFound) as caught:
         catalog.get("imgg")

@@ -245,7 +245,7 @@ def test_flags_after_the_command_are_the_commands(site: Site, args: tuple[str, .
         ("--bind /etc:/mnt/x:copy img true", 1, "'/etc' cannot be copied into the image, for it is not a file",
          "bind it with `ro` instead"),
         ("--node n11 img true", 1, "there is no node 'n11'", "did you mean 'n1'?"),
-        ("--node n1 nosuch true", 1, "there is no image 'nosuch'", "`wwctl container list` shows the images that exist"),
+        ("--node n1 nosuch true", 1, "there is no image 'nosuch'", "`wwctl image list` shows the images that exist"),
     ],
 )  # fmt: skip
 def test_bad_input_is_a_sentence_and_changes_nothing(site: Site, args: str, status: int, message: str, hint: str) -> None:
