@@ -39,12 +39,12 @@ def add_build(group: Noun, words: Vocabulary) -> None:
             with exclusive(catalog.lock_path(name), holder=f"build {name}"):
                 if syncuser:
                     sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
-                done = run_build(catalog, name, force=force)
+                done = run_build(catalog, words, name, force=force)
             if done.unchanged:
                 say(words.current)
 
 
-def run_build(catalog: Catalog, name: str, *, force: bool = False, examined: bool = False) -> Build:
+def run_build(catalog: Catalog, words: Vocabulary, name: str, *, force: bool = False, examined: bool = False) -> Build:
     """`examined`: the caller has the doctor say what the image lacks, and once is enough."""
     need_root(f"build {name!r}")
     complete_sync(catalog, name)
@@ -58,7 +58,7 @@ def run_build(catalog: Catalog, name: str, *, force: bool = False, examined: boo
     if done.pin is not None and done.pin.generation != done.generation.digest:
         print(
             f"{name} is pinned: nodes still get generation {short(done.pin.generation)}, "
-            f"not {short(done.generation.digest)}, until `wwctl image unpin {name}`",
+            f"not {short(done.generation.digest)}, until `wwctl {words.noun} unpin {name}`",
             flush=True,
         )
     return done

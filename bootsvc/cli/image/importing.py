@@ -81,7 +81,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
             if build or (words.finishes_import and not done.unchanged):
                 print(f"Building {words.noun}: {name}", flush=True)
                 with exclusive(catalog.lock_path(name), holder=f"build {name}"):
-                    run_build(catalog, name, examined=not done.unchanged)
+                    run_build(catalog, words, name, examined=not done.unchanged)
             if not done.unchanged:
                 warn_after_import(invocation, words, name)
         finally:

@@ -103,4 +103,4 @@ def add_delete(group: Noun, words: Vocabulary) -> None:
 def _build(catalog: Catalog, words: Vocabulary, name: str) -> None:
     print(f"Building {words.noun}: {name}", flush=True)
     with exclusive(catalog.lock_path(name), holder=f"build {name}"):
-        run_build(catalog, name)
+        run_build(catalog, words, name)

@@ -167,7 +167,7 @@ def _run_in_image(config: Config, words: Vocabulary, name: str, argv: tuple[str,
 
 def _build(catalog: Catalog, words: Vocabulary, name: str) -> None:
     say(words.rebuilding.format(name=name))
-    if run_build(catalog, name).unchanged:
+    if run_build(catalog, words, name).unchanged:
         say(words.current)
 
 

@@ -29,4 +29,4 @@ def add_syncuser(group: Noun, words: Vocabulary) -> None:
             sync_users(catalog, words, name, config.paths.sysconfdir, write=write)
             if build and write:
                 print(f"Building {words.noun}: {name}", flush=True)
-                run_build(catalog, name)
+                run_build(catalog, words, name)

@@ -96,6 +96,7 @@ def test_rollback_build_unpin(site: Site) -> None:
         f"img is pinned: nodes still get generation {short(site.built[1])}, not {short(newest)}, until `wwctl image unpin img`"
     ]
     assert site.current() == [site.built[1]]
+    assert "until `wwctl container unpin img`" in site.wwctl("container", "build", "img").stdout
     assert short(newest) in site.ok("unpin", "img")
     assert site.current() == [newest]
 
