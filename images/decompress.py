@@ -54,9 +54,9 @@ def decompress(stream: BinaryIO) -> Iterator[bytes]:
     if head.startswith(_ZSTD) or head[1:4] == _ZSTD_SKIPPABLE:
         return _unzstd(stream)
     if head.startswith(_XZ):
-        return _join_streams(stream, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), padding=b"\0")
+        return _join_streams(stream, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), _XZ, padding=b"\0")
     if head.startswith(_BZIP2):
-        return _join_streams(stream, bz2.BZ2Decompressor, padding=b"")
+        return _join_streams(stream, bz2.BZ2Decompressor, _BZIP2, padding=b"")
     return iter(lambda: stream.read(_CHUNK), b"")
 
 
@@ -64,6 +64,7 @@ def _gunzip(stream: BinaryIO) -> Iterator[bytes]:
     """All members (RFC 1952 section 2.2), and the zeros that some tools pad the last one with."""
     data = stream.read(_CHUNK)
     while data := data.lstrip(b"\0") or stream.read(_CHUNK).lstrip(b"\0"):
+        _check_magic(data, _GZIP)
         member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         while not member.eof:
             if member.needs_input and not data and not (data := stream.read(_CHUNK)):
@@ -93,10 +94,17 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-def _join_streams(stream: BinaryIO, make: Callable[[], _Decompressor], *, padding: bytes) -> Iterator[bytes]:
+def _check_magic(data: bytes, magic: bytes) -> None:
+    """What follows a whole part is another one, or no part of the file; fewer bytes than tell which are found out later."""
+    if not data.startswith(magic[: len(data)]):
+        raise EOFError("something that is not compressed follows its end")
+
+
+def _join_streams(stream: BinaryIO, make: Callable[[], _Decompressor], magic: bytes, *, padding: bytes) -> Iterator[bytes]:
     """All streams of a file, one after the other (xz file format section 2, "Multi-Stream File"), as parallel tools write."""
     data = stream.read(_CHUNK)
     while data := data.lstrip(padding) or stream.read(_CHUNK).lstrip(padding):
+        _check_magic(data, magic)
         part = make()
         while not part.eof:
             if part.needs_input and not data and not (data := stream.read(_CHUNK)):

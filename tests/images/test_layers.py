@@ -1,8 +1,10 @@
 """Layers applied in order: whiteouts, replacements, attributes; nothing lands outside. umoci is the oracle."""
 
 import asyncio
+import bz2
 import contextlib
 import gzip
+import lzma
 import os
 import shutil
 import stat
@@ -338,7 +340,9 @@ def test_broken_layers(oci: ModuleType, tmp_path: Path) -> None:
         "gzip cut in half": (good[: len(good) // 2], "too early"),
         "gzip checksum": (bytes(flipped), "cannot be decompressed"),
         "gzip garbage": (good[:100] + bytes(range(256)) * 10, "cannot be decompressed|broken tar archive"),
-        "gzip trailing garbage": (good + b"garbage", "cannot be decompressed"),
+        "gzip trailing garbage": (good + b"garbage", "something that is not compressed follows its end"),
+        "bzip2 trailing garbage": (bz2.compress(data) + b"garbage", "something that is not compressed follows its end"),
+        "xz trailing garbage": (lzma.compress(data) + b"garbage", "something that is not compressed follows its end"),
         "zstd cut": (zstandard.compress(data)[:-20], "too early"),
         "tar cut": (data[:1_000_000], "middle of an entry"),
         "other contents": (gzip.compress(oci.layer([oci.Member("b")])), "the image says"),
