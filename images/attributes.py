@@ -11,6 +11,7 @@ _HINTS = {
     errno.EACCES: "work on images needs root",
     errno.ENOSPC: "free some space on the file system of the images",
     errno.EDQUOT: "free some space on the file system of the images",
+    errno.EROFS: "mount the file system of the images writable",
 }
 
 

@@ -3,6 +3,7 @@
 What stat says of the entries decides which segments are stale; the segments that are not keep their bytes in the store.
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -72,7 +73,7 @@ def rebuild(catalog: Catalog, name: str, context: BuildContext, progress: Progre
             old = None if newest is None or context.force else indexes.parse(_read(newest.index_path))
             return _Builder(catalog, name, rootfs, context, newest, old).build(progress)
     except OSError as exc:
-        raise BuildFailed(name, exc) from exc
+        raise BuildFailed(name, exc, catalog.provision) from exc
 
 
 def _tidy(rootfs: Path) -> None:
@@ -85,11 +86,13 @@ def _tidy(rootfs: Path) -> None:
 
 
 class BuildFailed(Error):
-    def __init__(self, name: str, reason: OSError) -> None:
+    def __init__(self, name: str, reason: OSError, store: Path) -> None:
         where = f" ({reason.filename})" if reason.filename else ""
+        full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = f"free some space on the file system of {store}" if full else "mend the tree"
         super().__init__(
             f"image {name!r} was not built: {reason.strerror}{where}",
-            hint="the image that nodes get is still the one before; free some space or mend the tree, and build again",
+            hint=f"the image that nodes get is still the one before; {remedy}, and build again",
         )
 
 

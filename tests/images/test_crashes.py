@@ -136,8 +136,9 @@ def test_a_full_disk_at_any_step_keeps_the_current_generation(catalog: Catalog, 
     filler = small_disk / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(4096, free.f_bavail * free.f_frsize - room))
-    with pytest.raises(BuildFailed, match="No space left on device"):
+    with pytest.raises(BuildFailed, match="No space left on device") as caught:
         build(catalog)
+    assert f"free some space on the file system of {catalog.provision}," in str(caught.value.hint)
     assert whole(catalog).digest == first.digest
     prune_all(catalog)
     assert whole(catalog).digest == first.digest
