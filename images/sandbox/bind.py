@@ -36,8 +36,10 @@ def parse_bind(text: str) -> Bind:
         raise Error(f"{rest[1]!r} in the bind {text!r} is not a mode", hint="use `ro`, `rw` or `copy`, or leave it out")
     path = Path(source).absolute()
     target = PurePosixPath(rest[0] if rest else path)
-    if not target.is_absolute() or ".." in target.parts:
+    if not target.is_absolute():
         raise Error(f"the target {str(target)!r} of the bind {text!r} is not an absolute path", hint=hint)
+    if ".." in target.parts:
+        raise Error(f"the target {str(target)!r} of the bind {text!r} has a `..` in it", hint="write the path without it")
     if target == ROOT:
         raise Error(f"the bind {text!r} would hide the whole image", hint="bind to a directory below /")
     return Bind(source=path, target=target, mode=BindMode(rest[1]) if len(rest) == 2 else BindMode.RW)
