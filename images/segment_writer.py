@@ -25,7 +25,7 @@ NEAR = (b".ko", b".py", b".pyc", b".pm", b".pl", b".h")
 """Names of files that resemble what is beside them, if anything."""
 
 Progress = Callable[[int, int], None]
-"""Told (segments written, segments to write)."""
+"""Told, at each segment that is written, the bytes of the files in those that are, and in all that are to be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,9 @@ class SegmentWriter:
         records = [self._find(key(number), group) if self._known else None for number, group in enumerate(groups)]
         missing = [number for number, record in enumerate(records) if record is None]
         # The large ones first: at the end no process works long while the others have nothing left.
-        missing.sort(key=lambda number: sum(entry.size for entry in groups[number]), reverse=True)
+        sizes = {number: sum(entry.size for entry in groups[number] if entry.is_regular) for number in missing}
+        missing.sort(key=sizes.__getitem__, reverse=True)
+        total, done = sum(sizes.values()), 0
 
         def archive(number: int) -> bytes:
             return _ENCODER.encode(self._archive(groups[number], key(number), own if number == 0 else None))
@@ -93,11 +95,12 @@ class SegmentWriter:
         # What is there now is not looked at by the workers' collectors, and so not copied for each of them.
         gc.freeze()
         try:
-            for done, (number, made) in enumerate(workers.run(archive, missing, self._processes), start=1):
+            for number, made in workers.run(archive, missing, self._processes):
                 segment = _DECODER.decode(made)
                 records[number] = segment.record
                 self._digests.update(segment.digests)
-                progress(done, len(missing))
+                done += sizes[number]
+                progress(done, total)
         finally:
             gc.unfreeze()
         return Written(

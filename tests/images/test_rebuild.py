@@ -254,14 +254,32 @@ def test_a_full_disk_is_a_sentence(catalog: Catalog, small_disk: Path) -> None:
     assert [path for path in (small_disk / "segments").iterdir() if path.name.startswith(".new-")] == []
 
 
+def test_progress_counts_the_bytes_of_what_is_written(catalog: Catalog) -> None:
+    told: list[tuple[int, int]] = []
+
+    def built() -> None:
+        told.clear()
+        context = BuildContext(own=OWN, built_by="test", now=1.0)
+        rebuild(catalog, "img", context, lambda done, total: told.append((done, total)))
+
+    built()
+    size = sum(path.lstat().st_size for path in catalog.get("img").rglob("*") if path.is_file() and not path.is_symlink())
+    assert told[-1] == (size, size)
+    assert told == sorted(told)
+    built()
+    assert told == []
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from images.catalog import Catalog
 from images.rebuild import BuildContext, rebuild
 catalog = Catalog(chroots=Path(sys.argv[1]), provision=Path(sys.argv[2]))
+told = []
 def progress(done, total):
-    if done == int(sys.argv[3]):
+    told.append(done)
+    if len(told) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=1.0, processes=2), progress)
 """
@@ -338,8 +356,11 @@ def test_a_tree_that_changes_under_the_build_is_a_sentence(catalog: Catalog, cha
     victim = catalog.get("img") / "usr/d5/f99"
     size = victim.stat().st_size
 
+    told: list[int] = []
+
     def interfere(done: int, total: int) -> None:
-        if done == 1:
+        told.append(done)
+        if len(told) == 1:
             match change:
                 case "write":
                     victim.write_bytes(bytes(size))

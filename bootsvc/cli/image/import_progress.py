@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def import_progress() -> Iterator[Callable[[Event], None]]:
     """Reports an import in the words of the container tools."""
-    with progress_bars(unit="bytes") as bars:
+    with progress_bars() as bars:
         yield _ImportReport(bars).report
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-WORTH_A_BAR = 8
-"""Segments to write from which on a build is watched; rich, which draws the bar, takes longer to load than a few segments."""
+WORTH_A_BAR = 64 << 20
+"""Bytes of files from which on a build is watched; rich, which draws the bar, takes longer to load than some segments."""
 
 
 @contextlib.contextmanager
 def build_progress() -> Iterator[Callable[[int, int], None]]:
-    """Reports a build: segments written, of how many; a build of a few segments is over before a bar is drawn."""
+    """Reports a build: bytes of files that are compressed, of how many; a small build is over before a bar is drawn."""
     with contextlib.ExitStack() as opened:
         advance: Callable[[int], None] | None = None
 
@@ -23,7 +23,7 @@ def build_progress() -> Iterator[Callable[[int, int], None]]:
             if total < WORTH_A_BAR:
                 return
             if advance is None:
-                advance = _counting(opened.enter_context(progress_bars(unit="segments")), total)
+                advance = _counting(opened.enter_context(progress_bars()), total)
             advance(done)
 
         yield report
@@ -37,16 +37,15 @@ def _counting(bars: "Progress | None", total: int) -> Callable[[int], None]:
 
 
 @contextlib.contextmanager
-def progress_bars(*, unit: str) -> Iterator["Progress | None"]:
+def progress_bars() -> Iterator["Progress | None"]:
     """Bars that vanish when they are done; none where nobody looks."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
-    columns = (TextColumn("{task.description}"), BarColumn(), *amount)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     # Redirected, standard output would go to the console of the bars: to standard error, and broken at its width.
     console = Console(stderr=not sys.stdout.isatty())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:

@@ -279,6 +279,25 @@ def test_force_replaces_and_keeps_nothing_of_the_old(
     assert not (etc / "old").exists()
 
 
+def test_a_long_build_has_a_bar_with_bytes_and_rate(site: Site) -> None:
+    folder = site.chroots / "img/rootfs/usr"
+    folder.mkdir(parents=True)
+    for number in range(9):
+        (folder / f"{number}").write_bytes(os.urandom(8 << 20))
+    parent, child = pty.openpty()
+    with os.fdopen(child, "wb") as terminal:
+        command = ["/bin/sh", "-c", f"stty cols 100; {WWCTL} image build img"]
+        environment = site.environment | {"TERM": "xterm", "NO_COLOR": "1"}
+        done = subprocess.Popen(command, env=environment, stdin=terminal, stdout=terminal, stderr=terminal)
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        while chunk := os.read(parent, 65536):
+            shown += chunk
+    os.close(parent)
+    assert done.wait(60) == 0, shown.decode()
+    assert re.search(r"compressing .* 75\.5/75\.5 MB [\d.]+ [MG]B/s", shown.decode()), shown.decode()
+
+
 @pytest.mark.parametrize("to_file", [True, False])
 def test_a_bar_leaves_the_lines_on_standard_output_whole(site: Site, registry: Any, rocky: Any, to_file: bool) -> None:
     place = site.root / "out"
