@@ -1,7 +1,8 @@
 """Which paths of an image stay out of the built one: shell patterns, one a line, as Warewulf's /etc/warewulf/excludes.
 
 A pattern is matched against the whole path from the root (leading and trailing `/` do not count). `*` and `?` do not cross `/`,
-`[…]` is a character class. A matching directory takes everything below it along. Lines that begin with `#` are comments.
+`[…]` is a character class, and `\\` takes its meaning from what follows, as in Go's path.Match. A matching directory takes
+everything below it along. Lines that begin with `#` are comments.
 """
 
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 from images.errors import Error
 
 EXCLUDES_FILE = "etc/warewulf/excludes"
+_CLASS = re.compile(r"((?:\\.|[^\\])(?:\\.|[^]\\])*)\]", re.DOTALL)
+"""What follows the `[` of a character class; a `]` that comes first, or after a backslash, belongs to it."""
 
 
 def read_excludes(rootfs: Path) -> list[str]:
@@ -18,8 +21,13 @@ def read_excludes(rootfs: Path) -> list[str]:
     path = rootfs / EXCLUDES_FILE
     if path.is_symlink() or not path.is_file():
         return []
-    lines = [line.strip() for line in path.read_text(errors="surrogateescape").splitlines()]
+    lines = [line.strip() for line in path.read_text(errors="surrogateescape").split("\n")]
     return [pattern for line in lines if not line.startswith("#") and (pattern := line.strip("/"))]
+
+
+def literal(path: str) -> str:
+    """The pattern that matches this path and no other."""
+    return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
 
 
 class BadPattern(Error):
@@ -56,15 +64,20 @@ def _translate(pattern: str) -> str:
     while at < len(pattern):
         char = pattern[at]
         at += 1
-        end = pattern.find("]", at + 1) if char == "[" else -1
+        found = _CLASS.match(pattern, at) if char == "[" else None
         if char == "*":
             out.append("[^/]*")
         elif char == "?":
             out.append("[^/]")
-        elif end > 0:
-            body = pattern[at:end].replace("\\", "\\\\").replace("[", "\\[")
+        elif found is not None:
+            body = re.sub(
+                r"\\(.)", lambda char: char[1] if char[1].isalnum() else char[0], found[1].replace("[", "\\["), flags=re.DOTALL
+            )
             out.append("[" + (f"^/{body[1:]}" if body[0] in "!^" else body) + "]")
-            at = end + 1
+            at = found.end()
+        elif char == "\\" and at < len(pattern):
+            out.append(re.escape(pattern[at]))
+            at += 1
         else:
             out.append(re.escape(char))
     return "".join(out)

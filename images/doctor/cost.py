@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from images.doctor.subject import Finding, Subject, error, listed, note, shown
+from images.excludes import literal
 from images.index import Entry
 from images.segment_archive import ALWAYS_EMPTY
 
@@ -96,7 +97,7 @@ def large_files(subject: Subject) -> Iterator[Finding]:
     found = [shown(entry.path) for entry in subject.view if entry.size > LARGEST_FILE and entry.is_regular]
     found = [path for path in found if path[1:].encode() not in ALWAYS_EMPTY]
     if found:
-        yield error(f"{listed(found)} has 4 GiB or more, which an initramfs cannot hold", subject.exclude(*found))
+        yield error(f"{listed(found)} has 4 GiB or more, which an initramfs cannot hold", subject.exclude(*map(literal, found)))
 
 
 def sparse_logs(subject: Subject) -> Iterator[Finding]:

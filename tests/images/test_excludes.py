@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from images.excludes import BadPattern, Excludes, read_excludes
+from images.excludes import BadPattern, Excludes, literal, read_excludes
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,31 @@ from images.excludes import BadPattern, Excludes, read_excludes
         ("a[", "a[", True),
         ("a.c", "abc", False),
         ("a(b|c)+", "a(b|c)+", True),
+        (r"a\*", "a*", True),
+        (r"a\*", "ab", False),
+        (r"a\[x\]", "a[x]", True),
+        (r"[\]x]", "]", True),
+        (r"[\]x]", "\\", False),
+        (r"[]x]", "]", True),
+        (r"[a\-c]", "b", False),
+        (r"[a-c]", "b", True),
+        (r"[[x]", "[", True),
+        (r"[!\^]", "^", False),
+        (r"[\!a]", "!", True),
+        (r"[\!a]", "b", False),
+        (r"[\^\-]", "-", True),
+        ("a\\", "a\\", True),
+        (r"a\\b", "a\\b", True),
     ],
 )
 def test_pattern(pattern: str, path: str, matches: bool) -> None:
     assert Excludes([pattern]).match(path.encode()) is matches
+
+
+@pytest.mark.parametrize("path", ["a*b", "a[x]", "a?", "back\\slash", "a]", "-!^"])
+def test_a_literal_pattern_matches_one_path(path: str) -> None:
+    assert Excludes([literal(path)]).match(path.encode())
+    assert not Excludes([literal(path)]).match(b"aab")
 
 
 def test_what_is_no_pattern_is_named() -> None:
