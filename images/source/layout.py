@@ -163,6 +163,9 @@ def _check_platform(config: ImageConfig, options: SourceOptions) -> None:
 
 def _locate(files: Files, name: str) -> Window:
     window = files.locate(name)
+    if window is None and name in (INDEX_FILE, DOCKER_FILE):
+        hint = f"it is of another kind, perhaps: `import {files.path}`, without a scheme, finds out which"
+        raise MalformedArchive(files.path, f"{name!r} is missing in it", hint=hint)
     if window is None:
         raise MalformedArchive(files.path, f"{name!r} is missing in it")
     return window
