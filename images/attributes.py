@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from images.rootfs import Directory
 
 _HINTS = {
-    errno.EPERM: "work on images needs root",
+    errno.EPERM: "work on images needs root with all capabilities; a container has not all",
     errno.EACCES: "work on images needs root",
     errno.ENOSPC: "free some space on the file system of the images",
     errno.EDQUOT: "free some space on the file system of the images",

@@ -19,6 +19,7 @@ from images.sandbox.init import Fields, report_failure
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
 HINTS = {
+    errno.EPERM: "mount points and namespaces need root with all capabilities; a container has not all",
     errno.ENOSPC: "free some space on the file system of the images",
     errno.EDQUOT: "free some space on the file system of the images",
     errno.EROFS: "an image on a read-only file system can be opened read-only: create the file `readonly` beside its rootfs",

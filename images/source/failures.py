@@ -1,5 +1,6 @@
 """What can go wrong between us and a registry, each as one sentence with a hint."""
 
+import os
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -119,7 +120,7 @@ def explain(exc: BaseException, host: str) -> RegistryError:
         case aiohttp.ClientConnectorError():
             if isinstance(exc.os_error, socket.gaierror):
                 return UnknownHost(host)
-            return Unreachable(host, exc.os_error.strerror or str(exc.os_error))
+            return Unreachable(host, _system_reason(exc.os_error))
         case TimeoutError():
             return TimedOut(host)
         case ssl.SSLError():
@@ -132,7 +133,12 @@ def _proxy_reason(exc: aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpPr
     """Without the proxy's URL, in which a password may stand."""
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy answers HTTP {exc.status}"
-    return f"its proxy {exc.host}:{exc.port} cannot be reached: {exc.os_error.strerror or exc.os_error}"
+    return f"its proxy {exc.host}:{exc.port} cannot be reached: {_system_reason(exc.os_error)}"
+
+
+def _system_reason(exc: OSError) -> str:
+    """In the system's words; asyncio's would repeat the address as Python writes it."""
+    return os.strerror(exc.errno) if exc.errno else exc.strerror or str(exc)
 
 
 def _tls_reason(exc: aiohttp.ClientSSLError) -> str:

@@ -136,6 +136,18 @@ def test_a_node_of_another_image_is_said(site: Site) -> None:
     assert (done.returncode, done.stderr) == (0, "wwctl: warning: node n2 boots no image, not img\n")
 
 
+def test_root_without_its_capabilities_is_told(site: Site, require_tool: Callable[..., Path]) -> None:
+    setpriv = require_tool("setpriv", package="util-linux")
+    command = [setpriv, "--bounding-set", "-sys_admin", WWCTL, "image", "exec", "img", "true"]
+    done = subprocess.run(command, env=site.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"wwctl: cannot prepare {site.rootfs}: Operation not permitted",
+        "(mount points and namespaces need root with all capabilities; a container has not all)",
+    ]
+    assert not (site.rootfs / "dev").exists()
+
+
 def test_a_read_only_image_is_not_changed(site: Site) -> None:
     (site.folder / "readonly").touch()
     (site.rootfs / "etc/warewulf/image_exit.sh").write_text("exit 5\n")
