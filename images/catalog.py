@@ -50,6 +50,15 @@ class ImageExists(Error):
         )
 
 
+class InTheWay(Error):
+    """Something has an image's name and place, and holds what is perhaps dear to somebody."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(
+            f"{place} is in the way, and is no image, for it has no `rootfs`", hint="move it away, or choose another name"
+        )
+
+
 class BadImageName(Error):
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -92,6 +101,12 @@ class Catalog:
         if not self.exists(name):
             raise ImageNotFound(name, self.names())
         return self.chroots / name / "rootfs"
+
+    def check_place(self, name: str) -> None:
+        """Raises InTheWay when what has the name is no image."""
+        place = self.chroots / name
+        if os.path.lexists(place) and not self.exists(name):
+            raise InTheWay(place)
 
     def find_rootfs(self, name: str) -> Path | None:
         """The image's rootfs, or None when there is no such image."""
@@ -139,6 +154,7 @@ class Catalog:
         (staging.folder / "source.json").write_bytes(msgspec.json.encode(provenance))
         staging.folder.chmod(0o755)
         place = self.chroots / name
+        self.check_place(name)
         # A power cut must leave neither an image of empty files nor, with the old tree removed soon after, none at all.
         sync_file_system(staging.folder)
         if replace and place.exists():

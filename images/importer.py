@@ -66,9 +66,11 @@ async def import_image(catalog: Catalog, name: str, source: Source, progress: Pr
     """Fill image `name` from `source`; whatever fails, an image that was there stays as it was.
 
     A tree that was replaced is left to `Catalog.remove_abandoned`, for that may take long.
-    Raises BadImageName, ImageExists, Locked while somebody works in the image, ImportFailed, and what the source raises.
+    Raises BadImageName, ImageExists, InTheWay, Locked while somebody works in the image, ImportFailed, and what the source
+    raises.
     """
     check_name(name)
+    catalog.check_place(name)
     exists = catalog.exists(name)
     if exists and mode is Mode.NEW:
         raise ImageExists(name)

@@ -115,8 +115,9 @@ def _check_free(catalog: Catalog, name: str, new: str) -> Path:
     rootfs = catalog.get(name)
     if name == new:
         raise SameName(name)
-    if os.path.lexists(catalog.chroots / new):
+    if catalog.exists(new):
         raise NameTaken(new)
+    catalog.check_place(new)
     return rootfs
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from images.blobs import CacheFailed
-from images.catalog import Catalog, ImageExists
+from images.catalog import Catalog, ImageExists, InTheWay
 from images.errors import Error
 from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image, update_resolv_conf
 from images.locks import Locked, exclusive
 from images.progress import Event
+from images.provenance import Provenance
 from images.source.scheme import SourceOptions, open_source
 
 pytestmark = pytest.mark.root
@@ -90,6 +91,24 @@ async def test_force_replaces_also_what_is_unchanged(catalog: Catalog, artefacts
     assert (catalog.get("img") / "by-hand").exists()
     await import_image(catalog, "img", source(reference, tmp_path), ignore, mode=Mode.REPLACE)
     assert not (catalog.get("img") / "by-hand").exists()
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_what_is_no_image_is_never_replaced(catalog: Catalog, chroot: Path, tmp_path: Path, mode: Mode) -> None:
+    (catalog.chroots / "folder").mkdir(parents=True)
+    (catalog.chroots / "folder/notes").write_text("dear to somebody")
+    (catalog.chroots / "file").write_text("dear to somebody")
+    (catalog.chroots / "link").symlink_to("nowhere")
+    for name in ("folder", "file", "link"):
+        with pytest.raises(InTheWay, match=f"{catalog.chroots}/{name} is in the way"):
+            await import_image(catalog, name, source(chroot, tmp_path), ignore, mode=mode)
+    assert (catalog.chroots / "folder/notes").exists()
+    assert (catalog.chroots / "file").exists()
+    assert listed(catalog) == ["file", "folder", "link"]
+    with catalog.stage("late") as staging:
+        (catalog.chroots / "late").mkdir()
+        with pytest.raises(InTheWay):
+            catalog.swap(staging, "late", Provenance(reference="x"), replace=True)
 
 
 async def test_a_folder_is_imported_anew_by_an_update(catalog: Catalog, chroot: Path, tmp_path: Path) -> None:

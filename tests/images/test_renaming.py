@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from images.atomic import write_whole
-from images.catalog import BadImageName, Catalog, ImageNotFound
+from images.catalog import BadImageName, Catalog, ImageNotFound, InTheWay
 from images.errors import Error
 from images.locks import Locked, exclusive
 from images.progress import Event
@@ -69,10 +69,14 @@ def test_a_copy_takes_nothing_over_from_an_earlier_image_of_that_name(catalog: C
         ("old", "a/b", BadImageName),
         ("old", "old", SameName),
         ("old", "taken", NameTaken),
+        ("old", "notes", InTheWay),
+        ("old", "folder", InTheWay),
     ],
 )
 def test_bad_names_change_nothing(catalog: Catalog, name: str, new: str, error: type[Error]) -> None:
     make(catalog, "taken", build=False)
+    (catalog.chroots / "notes").write_text("dear to somebody")
+    (catalog.chroots / "folder").mkdir()
     before = sorted(path.name for path in catalog.chroots.iterdir())
     with pytest.raises(error):
         copy(catalog, name, new)

@@ -92,6 +92,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
 def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
     """What can be said before a source is looked at."""
     check_name(name)
+    catalog.check_place(name)
     if mode is Mode.NEW and catalog.exists(name):
         raise ImageExists(name)
 
