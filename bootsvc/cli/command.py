@@ -90,14 +90,52 @@ def no_such_command(ctx: click.Context, name: str, known: Sequence[str]) -> Hint
     return HintedUsageError(f"`{ctx.command_path}` has no command {name!r}", hint, ctx)
 
 
+_BOOLEANS = ("true", "false")
+
+
 class Verb(click.Command):
-    """A command that takes the global flags also after its own name, as Warewulf does."""
+    """A command that takes the global flags also after its own name, as Warewulf does.
+
+    As there, a flag that may have a value (`--write=false`) stands for true alone, whatever word follows, unless that is true
+    or false; and one that needs none may have such a value (`--force=true`).
+    """
+
+    words_before_command = 1
+    """Where what follows flags and words is another command's (`allow_interspersed_args` is false): so many words come before
+    it, of which the last may be its own."""
 
     def __init__(self, *args: Any, **attrs: Any) -> None:
         attrs.setdefault("context_settings", HELP_OPTIONS)
         super().__init__(*args, **attrs)
         taken = {name for param in self.params for name in param.opts}
         self.params += [option for option in global_options() if not taken & set(option.opts)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self.spelled_out(ctx, args))
+
+    def spelled_out(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
+        """`--write` as `--write=true`, for the parser would take the next word for its value; `--force=true` as `--force`."""
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        names = {name: option.type is click.BOOL for option in options if not option.is_flag for name in option.opts}
+        values = {f"{name}={value}" for option in options if option.is_flag for name in option.opts for value in _BOOLEANS}
+        end = None if ctx.allow_interspersed_args else self.words_before_command
+        done: list[str] = []
+        left, words = list(args), 0
+        while left and left[0] != "--" and words != end:
+            arg = left.pop(0)
+            if arg in values:
+                done += [arg.removesuffix("=true")] if arg.endswith("=true") else []
+                continue
+            is_boolean = names.get(arg)
+            if is_boolean and (not left or left[0] not in _BOOLEANS):
+                arg = f"{arg}=true"
+            elif is_boolean is not None and left:
+                done.append(arg)
+                arg = left.pop(0)
+            elif not arg.startswith("-"):
+                words += 1
+            done.append(arg)
+        return done + left
 
 
 Noun.command_class = Verb

@@ -45,7 +45,10 @@ class ExitScriptFailed(Error):
 class CommandVerb(Verb):
     """NAME and a command with flags of its own; our flags stand before NAME, or between it and the command."""
 
+    words_before_command = 2
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = self.spelled_out(ctx, args)
         left = self._after_flags(ctx, args)
         name, rest = left[:1], left[1:]
         if rest and rest[0].startswith("-") and rest[0] != "--":

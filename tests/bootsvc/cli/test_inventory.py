@@ -208,7 +208,8 @@ def test_syncuser(used: Site) -> None:
     assert key.stat().st_uid == 115
     assert used.ok("image", "syncuser", "deb").splitlines() == [*report, "uid/gid synced for image deb"]
     assert (key.stat().st_uid, key.stat().st_gid) == (120, 121)
-    assert used.ok("container", "syncuser", "deb", "--write=false") == "uid/gid already synced\n"
+    for args in (("deb", "--write=false"), ("--write", "deb"), ("--write", "false", "deb"), ("--build=false", "deb")):
+        assert used.ok("container", "syncuser", *args) == "uid/gid already synced\n"
     assert used.ok("image", "build", "--syncuser", "deb").splitlines() == ["Building image: deb", "uid/gid already synced"]
 
 

@@ -136,6 +136,17 @@ def test_a_node_of_another_image_is_said(site: Site) -> None:
     assert (done.returncode, done.stderr) == (0, "wwctl: warning: node n2 boots no image, not img\n")
 
 
+def test_build_as_a_flag_takes_no_word_away(site: Site) -> None:
+    for line in ("--build img cat --build", "img --build cat --build", "--bind /etc:/mnt --build=true img cat --build"):
+        done = site.wwctl("image", "exec", *line.split())
+        assert "--build" in done.stderr.splitlines()[0], "it is the command's"
+        assert done.returncode == 1
+    assert not (site.root / "lib/warewulf/provision/images").exists()
+    for line in ("--build img true", "img --build true true"):
+        assert "Building image: img" in site.wwctl("image", "exec", *line.split()).stdout
+    assert site.wwctl("image", "exec", "--build", "false", "img", "true").stdout == ""
+
+
 def test_root_without_its_capabilities_is_told(site: Site, require_tool: Callable[..., Path]) -> None:
     setpriv = require_tool("setpriv", package="util-linux")
     command = [setpriv, "--bounding-set", "-sys_admin", WWCTL, "image", "exec", "img", "true"]

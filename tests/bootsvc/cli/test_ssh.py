@@ -45,6 +45,11 @@ def test_lines_have_their_nodes_name(site: HeadNode) -> None:
     assert sorted(done.stderr.splitlines()) == ["n1: oops", "n2: oops", "n3: oops"]
 
 
+def test_the_commands_words_are_its_own(site: HeadNode) -> None:
+    done = site.wwctl("ssh", "--rsh", rsh(site, 'echo "$*"'), "n1", "do", "--debug=true", "--verbose=false")
+    assert done.stdout == "n1: do --debug=true --verbose=false\n"
+
+
 @pytest.mark.parametrize(
     ("script", "status", "error"),
     [
