@@ -132,12 +132,15 @@ def _clean(path: bytes) -> bytes:
 
 
 def update_resolv_conf(rootfs: Path, host: Path) -> bool:
-    """Give the image the head node's resolv.conf; a link (an image with a resolver of its own) or a folder is left alone."""
+    """Give the image the head node's resolv.conf; a link (an image with a resolver of its own) or a folder is left alone.
+
+    Its time is the head node's file's, so that the same source gives the same image.
+    """
     etc = rootfs / "etc"
     place = etc / "resolv.conf"
     if place.is_symlink() or place.is_dir() or etc.is_symlink() or not etc.is_dir() or not host.is_file():
         return False
-    content = host.read_bytes()
+    content, written, before = host.read_bytes(), host.stat(), etc.stat()
     if place.is_file() and place.read_bytes() == content:
         return True
     # A name that nobody can guess, made anew: a hostile layer may have put links where a known one would be written through.
@@ -146,7 +149,10 @@ def update_resolv_conf(rootfs: Path, host: Path) -> bool:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.utime(file.fileno(), ns=(written.st_atime_ns, written.st_mtime_ns))
         os.rename(temporary, place)
+        os.utime(etc, ns=(before.st_atime_ns, before.st_mtime_ns))
     except BaseException:
         os.unlink(temporary)
         raise

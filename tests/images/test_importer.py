@@ -325,3 +325,13 @@ def test_resolv_conf_is_never_written_through_a_link_of_the_image(chroot: Path, 
     assert victim.read_text() == "untouched"
     placed = chroot / "etc/resolv.conf"
     assert (placed.read_text(), placed.stat().st_mode & 0o7777) == ("nameserver 192.0.2.1\n", 0o644)
+
+
+def test_an_image_with_this_servers_resolv_conf_is_the_same_each_time(chroot: Path, tmp_path: Path) -> None:
+    host, etc = tmp_path / "host", chroot / "etc"
+    host.write_text("nameserver 192.0.2.1\n")
+    os.utime(host, ns=(1_000_000_001, 1_000_000_001))
+    etc.mkdir()
+    os.utime(etc, ns=(2_000_000_002, 2_000_000_002))
+    assert update_resolv_conf(chroot, host)
+    assert [path.stat().st_mtime_ns for path in (etc / "resolv.conf", etc)] == [1_000_000_001, 2_000_000_002]
