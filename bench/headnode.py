@@ -10,6 +10,7 @@ from measure import Command, nothing
 from places import WWCTL
 
 from bootsvc.cli.image.building import run_build
+from bootsvc.cli.image.vocabulary import IMAGE
 from bootsvc.config import Config
 from images.catalog import Catalog
 from images.errors import Error
@@ -63,7 +64,7 @@ class HeadNode:
         """What `wwctl image build` does, inside this process."""
         catalog = self.catalog
         with contextlib.redirect_stderr(io.StringIO()), exclusive(catalog.lock_path(image), holder=f"build {image}"):
-            return run_build(catalog, image)
+            return run_build(catalog, IMAGE, image)
 
     def current(self, image: str) -> Generation:
         found = self.catalog.current(image)
