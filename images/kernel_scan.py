@@ -1,4 +1,5 @@
-"""The kernels of a tree that was not built yet, without a walk over all of it: only the folders that kernels lie in."""
+"""The kernels of a tree, whether a build was made of it and whatever that leaves out; only the folders that kernels lie in are
+looked at."""
 
 import os
 import stat
@@ -18,7 +19,12 @@ FOLDERS = (b"", b"boot", b"usr", b"usr/lib", b"lib", b"lib/modules", b"usr/lib/m
 
 def scan_kernels(rootfs: Path) -> list[ImageKernel]:
     """What `find_kernels` finds in the tree, in its order."""
-    return find_kernels(ImageView(_entries(os.fsencode(rootfs))))
+    return find_kernels(kernel_view(rootfs))
+
+
+def kernel_view(rootfs: Path) -> ImageView:
+    """As much of the tree as `find_kernels` and `supported_compression` look at."""
+    return ImageView(_entries(os.fsencode(rootfs)))
 
 
 def _entries(root: bytes) -> Iterator[Entry]:

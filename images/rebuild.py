@@ -25,6 +25,7 @@ from images.generation import Generation, Kernel, Manifest, Segment, Sidecar
 from images.generations import Pin
 from images.index import Entry, Index, SegmentRecord
 from images.kernel import ImageKernel, find_kernels, supported_compression
+from images.kernel_scan import kernel_view
 from images.objects import StoredObject
 from images.provenance import Provenance
 from images.scan import scan
@@ -115,18 +116,22 @@ class _Builder:
         self._newest = newest
         self._old = old
         self._before: Mapping[bytes, Entry] = old.settled() if old else {}
+        self._kernels_apart: ImageView | None = None
+        """What the excludes may leave out, and nodes get all the same: kernels, which they fetch apart from the image."""
 
     def build(self, progress: Progress) -> Build:
         clock = self._clock()
         excludes = Excludes(read_excludes(self._rootfs))
         entries = scan(self._rootfs, excludes=excludes, previous=self._before, processes=self._context.processes)
+        self._kernels_apart = None if excludes.empty else kernel_view(self._rootfs)
         provenance = self._catalog.provenance(self._name)
         known = self._known(entries, provenance)
         if known is not None:
             return known
         view = ImageView(entries)
-        kernels = find_kernels(view)
-        compression = supported_compression(self._rootfs, view, kernels)
+        kernel_place = view if self._kernels_apart is None else self._kernels_apart
+        kernels = find_kernels(kernel_place)
+        compression = supported_compression(self._rootfs, kernel_place, kernels)
         machine = provenance.architecture or architecture(self._rootfs, view)
         own = [*self._context.own, *xattrs.own_files(entries, machine)]
         writer = SegmentWriter(
@@ -181,7 +186,13 @@ class _Builder:
         """A digest of all that a build is made of besides the tree."""
         parts = [self._name, provenance.digest or "", provenance.architecture or "", *map(implementation, Compression)]
         own = [b"%s\0%o\0%s" % (file.path, file.mode, file.content) for file in self._context.own]
+        own += map(self._stamp, find_kernels(self._kernels_apart) if self._kernels_apart is not None else ())
         return hashlib.blake2b(b"\0".join([*map(os.fsencode, parts), *own]), digest_size=20).digest()
+
+    def _stamp(self, kernel: ImageKernel) -> bytes:
+        """What tells whether a kernel's file changed."""
+        info = os.lstat(self._rootfs / kernel.real)
+        return b"%s\0%d\0%d" % (os.fsencode(kernel.path), info.st_ino, info.st_ctime_ns)
 
     def _publish(self, manifest: bytes, index: Index, provenance: Provenance, written: int) -> Build:
         unchanged = self._newest is not None and self._newest.digest == manifests.name_of(manifest)

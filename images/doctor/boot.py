@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 
 from images.doctor.subject import Finding, Subject, error, everywhere, listed, note, shown, warning
-from images.kernel import default_kernel, find_kernels
+from images.kernel import default_kernel
 from images.xattrs.record import CODE
 
 KERNELS = {
@@ -51,7 +51,7 @@ STAGE1_TOOLS = (
 
 
 def kernel(subject: Subject) -> Iterator[Finding]:
-    if default_kernel(find_kernels(subject.view)) is None:
+    if default_kernel(subject.kernels) is None:
         arch = subject.architecture if subject.architecture != "unknown" else subject.host.architecture
         packages = {family: name.format(arch=arch) for family, name in KERNELS.items()}
         yield error("there is no kernel in it, so no node can boot it", subject.install("a kernel", packages))
@@ -59,7 +59,7 @@ def kernel(subject: Subject) -> Iterator[Finding]:
 
 def network_drivers(subject: Subject) -> Iterator[Finding]:
     """Of the kernel that nodes get by default; a module, or built in as its `modules.builtin` says."""
-    chosen = default_kernel(find_kernels(subject.view))
+    chosen = default_kernel(subject.kernels)
     if chosen is None:
         return
     again = subject.install("the kernel's modules", {**KERNELS, "debian": f"linux-image-{subject.architecture}"})
@@ -156,7 +156,7 @@ def masked(subject: Subject, unit: str) -> bool:
 
 def architecture(subject: Subject) -> Iterator[Finding]:
     """Kernel and programs must be of one kind; that the head node is of another is only worth a word."""
-    chosen = default_kernel(find_kernels(subject.view))
+    chosen = default_kernel(subject.kernels)
     machine = None if chosen is None else _kernel_architecture(subject.read(chosen.real.encode(errors="surrogateescape"), 4096))
     if machine is not None and "unknown" not in (machine, subject.architecture) and machine != subject.architecture:
         yield error(

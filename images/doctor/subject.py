@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from images.index import Entry
+from images.kernel import ImageKernel
 from images.syncuser import FIRST_PERSON, AccountFiles
 from images.view import ImageView
 
@@ -54,8 +55,9 @@ class Distribution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """An image as checks see it. `read` gives the first bytes of a regular file, at most so many, links followed inside the
-    image, or None; `xattrs` an entry's, for those of `view` have none; `command` is such as `wwctl image`; `compressed` is the
-    size of what nodes download, None before a build."""
+    image, or None; `xattrs` an entry's, for those of `view` have none; `kernels` are also those that builds leave out,
+    for nodes get them apart from the image; `command` is such as `wwctl image`; `compressed` is the size of what nodes
+    download, None before a build."""
 
     name: str
     view: ImageView
@@ -63,6 +65,7 @@ class Subject:
     xattrs: Callable[[Entry], tuple[tuple[bytes, bytes], ...]]
     architecture: str
     host: Host
+    kernels: Sequence[ImageKernel] = ()
     command: str = "wwctl image"
     compressed: int | None = None
 

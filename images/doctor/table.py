@@ -12,6 +12,7 @@ from images.doctor.subject import Check, Finding, Host, Severity, Subject
 from images.elf import architecture
 from images.errors import Error
 from images.excludes import Excludes, read_excludes
+from images.kernel_scan import scan_kernels
 from images.scan import read_xattrs, scan
 from images.view import ImageView
 
@@ -79,6 +80,7 @@ def subject_of(catalog: Catalog, name: str, host: Host, *, command: str = "wwctl
         xattrs=lambda entry: read_xattrs(os.path.join(os.fsencode(rootfs), entry.path)),
         architecture=architecture(rootfs, view),
         host=host,
+        kernels=scan_kernels(rootfs),
         command=command,
         compressed=None if generation is None else generation.image_size,
     )

@@ -16,6 +16,7 @@ import pytest
 from images import cpio, index
 from images.catalog import BadImageName, Catalog, ImageExists, ImageNotFound
 from images.cpio import CpioError
+from images.generation import Generation
 from images.provenance import Provenance
 from images.rebuild import Build, BuildContext, BuildFailed, rebuild
 from images.segment_archive import ChangedWhileRead
@@ -252,6 +253,30 @@ def test_a_full_disk_is_a_sentence(catalog: Catalog, small_disk: Path) -> None:
         build(cramped)
     assert cramped.current("img") is None
     assert [path for path in (small_disk / "segments").iterdir() if path.name.startswith(".new-")] == []
+
+
+def test_nodes_get_kernels_that_the_image_leaves_out(catalog: Catalog) -> None:
+    root = catalog.get("img")
+    (root / "etc/warewulf").mkdir(parents=True, exist_ok=True)
+    (root / "etc/warewulf/excludes").write_text("/boot/\n")
+    (root / "boot").mkdir(exist_ok=True)
+    (root / "boot/vmlinuz-6.9.0").write_text("kernel")
+    (root / "boot/config-6.9.0").write_text("#\nCONFIG_RD_ZSTD=y\n")
+    first = build(catalog).generation
+    assert [path for path in content_names(first) if path.startswith(b"boot")] == []
+    assert "/boot/vmlinuz-6.9.0" in [kernel.path for kernel in first.manifest.kernels]
+    assert build(catalog).unchanged
+    (root / "boot/vmlinuz-6.9.0").write_text("another kernel")
+    second = build(catalog)
+    assert not second.unchanged
+    (kernel,) = [kernel for kernel in second.generation.manifest.kernels if kernel.path == "/boot/vmlinuz-6.9.0"]
+    assert second.generation.kernel_path(kernel).read_text() == "another kernel"
+
+
+def content_names(generation: Generation) -> list[bytes]:
+    found = index.parse(generation.index_path.read_bytes())
+    assert found is not None
+    return [entry.path for entry in found.entries]
 
 
 def test_progress_counts_the_bytes_of_what_is_written(catalog: Catalog) -> None:

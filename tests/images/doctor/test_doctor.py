@@ -14,6 +14,7 @@ from images.doctor.cost import MIB, PAGE, memory_needed, unpacked_memory
 from images.doctor.subject import Host, Severity, Subject, shown
 from images.doctor.table import CHECKS, Named, examine, subject_of, worst
 from images.index import Entry
+from images.kernel import find_kernels
 from images.syncuser import AccountFiles
 from images.view import ImageView
 
@@ -97,6 +98,7 @@ def subject(tree: Tree, host: Host = HOST, *, architecture: str = "amd64", compr
         xattrs=lambda entry: entry.xattrs,
         architecture=architecture,
         host=host,
+        kernels=find_kernels(view),
         compressed=compressed,
     )
 
