@@ -99,15 +99,6 @@ async def test_archives(artefacts: Any, bring: Bring, snapshot: Snapshot, kind: 
     assert [path for path in bring.cache.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(("kind", "other"), [("oci-archive", "docker-archive"), ("docker-archive", "oci-archive")])
-async def test_an_archive_of_another_kind_is_said_to_be_one(artefacts: Any, bring: Bring, kind: str, other: str) -> None:
-    made = bring.folder / "made"
-    artefacts.skopeo(f"{kind}:{made}:rocky:9")
-    with pytest.raises(MalformedArchive, match="is missing in it") as caught:
-        await bring(f"{other}:{made}")
-    assert "without a scheme" in str(caught.value.hint)
-
-
 async def test_which_image_of_a_docker_archive(artefacts: Any, oci: ModuleType, bring: Bring) -> None:
     file = bring.folder / "two.tar"
     artefacts.skopeo(f"docker-archive:{file}:rocky:9", "--additional-tag=docker.io/library/other:1")
@@ -332,3 +323,12 @@ def test_default_name_of_a_layout(tmp_path: Path) -> None:
     (tmp_path / "lay").mkdir()
     options = SourceOptions(blobs=tmp_path)
     assert LayoutSource.parse(f"{tmp_path}/lay:9", options).default_name == "lay"
+
+
+@pytest.mark.parametrize(("kind", "other"), [("oci-archive", "docker-archive"), ("docker-archive", "oci-archive")])
+async def test_an_archive_of_another_kind_is_said_to_be_one(artefacts: Any, bring: Bring, kind: str, other: str) -> None:
+    made = bring.folder / "made"
+    artefacts.skopeo(f"{kind}:{made}:rocky:9")
+    with pytest.raises(MalformedArchive, match="is missing in it") as caught:
+        await bring(f"{other}:{made}")
+    assert "without a scheme" in str(caught.value.hint)

@@ -21,7 +21,6 @@ from images.errors import Error
 from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image, update_resolv_conf
 from images.locks import Locked, exclusive
 from images.progress import Event
-from images.provenance import Provenance
 from images.source.scheme import SourceOptions, open_source
 
 pytestmark = pytest.mark.root
@@ -108,7 +107,7 @@ async def test_what_is_no_image_is_never_replaced(catalog: Catalog, chroot: Path
     with catalog.stage("late") as staging:
         (catalog.chroots / "late").mkdir()
         with pytest.raises(InTheWay):
-            catalog.swap(staging, "late", Provenance(reference="x"), replace=True)
+            catalog.swap(staging, "late", catalog.provenance("late"), replace=True)
 
 
 async def test_a_folder_is_imported_anew_by_an_update(catalog: Catalog, chroot: Path, tmp_path: Path) -> None:
