@@ -133,7 +133,8 @@ class _Builder:
         kernels = find_kernels(kernel_place)
         compression = supported_compression(self._rootfs, kernel_place, kernels)
         machine = provenance.architecture or architecture(self._rootfs, view)
-        own = [*self._context.own, *xattrs.own_files(entries, machine)]
+        attributed = [entry for entry in entries if entry.xattrs]
+        own = [*self._context.own, *xattrs.own_files(attributed, machine)]
         writer = SegmentWriter(
             self._catalog.segments,
             self._rootfs,
@@ -143,7 +144,8 @@ class _Builder:
             processes=self._context.processes,
         )
         written = writer.write(entries, own, progress)
-        entries = [_with_digest(entry, written.digests) for entry in entries]
+        # Most entries have their digest from the last build.
+        entries = [_with_digest(entry, written.digests) if entry.path in written.digests else entry for entry in entries]
         manifest = Manifest(
             schema=manifests.SCHEMA,
             media_type=manifests.MEDIA_TYPE,
@@ -154,7 +156,7 @@ class _Builder:
             compression=compression.value,
             compressor=implementation(compression),
             segments=tuple(_public(segment) for segment in written.segments),
-            xattrs=manifests.xattrs_of(entries, xattrs.record(entries)),
+            xattrs=manifests.xattrs_of(attributed, xattrs.record(attributed)),
             entries=len(entries),
             unpacked_size=sum(segment.unpacked_size for segment in written.segments),
         )
@@ -240,10 +242,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 
 def _with_digest(entry: Entry, digests: Mapping[bytes, bytes]) -> Entry:
-    digest = digests.get(entry.path)
-    if digest is None or digest == entry.digest:
-        return entry
-    return msgspec.structs.replace(entry, digest=digest)
+    digest = digests[entry.path]
+    return entry if digest == entry.digest else msgspec.structs.replace(entry, digest=digest)
 
 
 def _public(record: SegmentRecord) -> Segment:

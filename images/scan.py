@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -23,6 +24,7 @@ FOLDERS_TO_SHARE = 256
 SHARES = 32
 """Parts into which they are divided."""
 
+_ENCODING = sys.getfilesystemencoding()
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[Entry])
 
@@ -100,18 +102,23 @@ class _Walk:
         known, read = self.previous.get, self.read
         is_directory, device = stat.S_ISDIR, self.device
         folders = []
-        with os.scandir(self.root + b"/" + folder) as items:
-            for item in items:
-                path = folder + item.name
-                if excluded is not None and excluded(path):
-                    continue
-                info = item.stat(follow_symlinks=False)
-                before = known(path)
-                found.append(
-                    before if before is not None and _unchanged(before, info) else _new_entry(path, item.path, info, read)
-                )
-                if is_directory(info.st_mode) and info.st_dev == device:
-                    folders.append(path + b"/")
+        # By descriptor, so that the kernel does not go through all of the path for each entry; names are text then.
+        descriptor = os.open(self.root + b"/" + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with os.scandir(descriptor) as items:
+                for item in items:
+                    path = folder + item.name.encode(_ENCODING, "surrogateescape")
+                    if excluded is not None and excluded(path):
+                        continue
+                    info = item.stat(follow_symlinks=False)
+                    before = known(path)
+                    if before is None or not _unchanged(before, info):
+                        before = _new_entry(path, self.root + b"/" + path, info, read)
+                    found.append(before)
+                    if is_directory(info.st_mode) and info.st_dev == device:
+                        folders.append(path + b"/")
+        finally:
+            os.close(descriptor)
         return folders
 
 

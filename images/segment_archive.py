@@ -90,7 +90,7 @@ def size_at_most(entries: Sequence[Entry]) -> int:
 
 
 def archive_regular(
-    rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit, block: bytearray | None = None
+    rootfs: Path, entries: Sequence[Entry], digests: dict[bytes, bytes], emit: Emit, block: bytearray | memoryview | None = None
 ) -> Outline:
     """A segment of regular files; the sha256 of each content is put into `digests` by path.
 
@@ -127,7 +127,7 @@ def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
 class _Archive:
     """Fills a block, which is emitted when it is full, and filled anew."""
 
-    def __init__(self, emit: Emit, block: bytearray) -> None:
+    def __init__(self, emit: Emit, block: bytearray | memoryview) -> None:
         self._emit = emit
         self._block = memoryview(block)
         self._filled = 0

@@ -4,6 +4,7 @@ Each process streams: it holds a few megabytes, whatever the size of a segment o
 """
 
 import gc
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class SegmentWriter:
         self._compression = compression
         self._streams = streams(compression)
         self._at_once = {far: at_once(compression, far=far) for far in (True, False)}
-        self._block: bytearray | None = None
+        self._block: memoryview | None = None
         self._known = known
         self._clock = clock
         self._processes = processes
@@ -114,12 +115,13 @@ class SegmentWriter:
             return None
         return known if all(entry.digest or not entry.is_regular for entry in group) else None
 
-    def _block_for(self, group: Sequence[Entry]) -> bytearray | None:
+    def _block_for(self, group: Sequence[Entry]) -> memoryview | None:
         """A block that holds all of the segment, the same memory each time; None for a file larger than segments are."""
         if size_at_most(group) > LARGEST_BLOCK:
             return None
         if self._block is None:
-            self._block = bytearray(LARGEST_BLOCK)
+            # Unlike a bytearray a mapping takes only those pages that a segment fills.
+            self._block = memoryview(mmap.mmap(-1, LARGEST_BLOCK, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         return self._block
 
     def _archive(self, group: Sequence[Entry], key: bytes, own: Sequence[OwnFile] | None) -> _Segment:

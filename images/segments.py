@@ -6,6 +6,7 @@ added file does not shift the rest. A hard-link group stays in the segment of it
 trailer.
 """
 
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,12 +34,13 @@ class OwnFile:
 def plan(entries: Sequence[Entry], own: Sequence[OwnFile]) -> list[list[Entry]]:
     """The entries of each segment, in the order of the concatenation; `entries` must be in path order."""
     hidden, below = {file.path for file in own} | {OWN_FOLDER}, OWN_FOLDER + b"/"
+    is_regular = stat.S_ISREG
     special: list[Entry] = []
     regular: list[Entry] = []
     for entry in entries:
         path = entry.path
         if path not in hidden and not path.startswith(below):
-            (regular if entry.is_regular else special).append(entry)
+            (regular if is_regular(entry.mode) else special).append(entry)
     return [special, *_cut(_with_links_together(regular))]
 
 
