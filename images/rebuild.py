@@ -143,7 +143,8 @@ class _Builder:
             clock=clock,
             processes=self._context.processes,
         )
-        written = writer.write(entries, own, progress)
+        kept: list[Kernel] = []
+        written = writer.write(entries, own, progress, lambda: kept.extend(map(self._keep_kernel, kernels)))
         # Most entries have their digest from the last build.
         entries = [_with_digest(entry, written.digests) if entry.path in written.digests else entry for entry in entries]
         manifest = Manifest(
@@ -152,7 +153,7 @@ class _Builder:
             image=self._name,
             source=provenance.digest,
             architecture=machine,
-            kernels=tuple(self._keep_kernel(kernel) for kernel in kernels),
+            kernels=tuple(kept),
             compression=compression.value,
             compressor=implementation(compression),
             segments=tuple(_public(segment) for segment in written.segments),

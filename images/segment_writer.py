@@ -73,8 +73,13 @@ class SegmentWriter:
         self._processes = processes
         self._digests: dict[bytes, bytes] = {}
 
-    def write(self, entries: Sequence[Entry], own: Sequence[OwnFile], progress: Progress) -> Written:
-        """Segments of these entries, which are in path order. Raises ChangedWhileRead, cpio.CpioError or OSError."""
+    def write(
+        self, entries: Sequence[Entry], own: Sequence[OwnFile], progress: Progress, meanwhile: Callable[[], None]
+    ) -> Written:
+        """Segments of these entries, which are in path order; `meanwhile` is called once others are at work on them.
+
+        Raises ChangedWhileRead, cpio.CpioError or OSError.
+        """
         shape = f"{implementation(self._compression)} {OUTLINE}".encode()
         special = shape + b"".join(b"%s\0%o\0%s\0" % (f.path, f.mode, f.content) for f in own)
         groups = plan(entries, own)
@@ -96,7 +101,7 @@ class SegmentWriter:
         # What is there now is not looked at by the workers' collectors, and so not copied for each of them.
         gc.freeze()
         try:
-            for number, made in workers.run(archive, missing, self._processes):
+            for number, made in workers.run(archive, missing, self._processes, meanwhile):
                 segment = _DECODER.decode(made)
                 records[number] = segment.record
                 self._digests.update(segment.digests)

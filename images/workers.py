@@ -29,13 +29,21 @@ class _Worker:
     link: socket.socket
 
 
-def run(job: Job, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:
+def _nothing() -> None:
+    pass
+
+
+def run(
+    job: Job, numbers: Sequence[int], workers: int, meanwhile: Callable[[], None] = _nothing
+) -> Iterator[tuple[int, bytes]]:
     """Results in the order in which they are ready, with their job's number.
 
     With one worker, or one job, no process is forked. A job that fails in its worker, or whose worker dies, is done once more
-    by the caller's process, which so raises what is wrong. However the iteration ends, no worker is left.
+    by the caller's process, which so raises what is wrong. However the iteration ends, no worker is left. `meanwhile` is what
+    the caller's process does as soon as the workers have something to do.
     """
     if workers < 2 or len(numbers) < 2:
+        meanwhile()
         yield from ((number, job(number)) for number in numbers)
         return
     pending = list(reversed(numbers))
@@ -46,6 +54,7 @@ def run(job: Job, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, b
                 worker = _fork(job, crew)
                 crew.append(worker)
                 ready.register(worker.link, selectors.EVENT_READ, (worker, _give(worker, pending.pop())))
+            meanwhile()
             while ready.get_map():
                 for key, _events in ready.select():
                     worker, number = key.data

@@ -36,6 +36,15 @@ def test_no_process_for_one_worker_or_one_job(numbers: list[int], count: int) ->
     assert results == {number: f"{os.getpid()} {number}".encode() for number in numbers}
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_caller_does_something_meanwhile_once(count: int) -> None:
+    done: list[set[str]] = []
+    before = children()
+    results = dict(workers.run(process_and_number, range(5), count, lambda: done.append(children() - before)))
+    assert sorted(results) == list(range(5))
+    assert [len(working) for working in done] == [0 if count == 1 else 2]
+
+
 def test_a_large_result_arrives_whole() -> None:
     results = dict(workers.run(lambda number: bytes([number]) * 5_000_000, [1, 2, 3], 2))
     assert results == {number: bytes([number]) * 5_000_000 for number in (1, 2, 3)}
