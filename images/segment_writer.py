@@ -22,8 +22,10 @@ from images.segments import MAXIMUM, OwnFile, plan
 LARGEST_BLOCK = MAXIMUM + (1 << 20)
 """Bytes of a segment with its padding."""
 
-NEAR = (b".ko", b".py", b".pyc", b".pm", b".pl", b".h")
-"""Names of files that resemble what is beside them, if anything."""
+NEAR = (b".ko", b".py", b".pyc", b".pm", b".pl", b".h", b".bin", b".gz", b".xz", b".bz2", b".zst", b".png")
+"""Names of files that resemble what is beside them, if anything; those that are compressed already resemble nothing."""
+BOOT = b"boot/"
+"""Kernels and what they unpack are compressed, too."""
 
 Progress = Callable[[int, int], None]
 """Told, at each segment that is written, the bytes of the files in those that are, and in all that are to be written."""
@@ -162,6 +164,6 @@ class SegmentWriter:
 
 
 def _may_repeat_far(group: Sequence[Entry]) -> bool:
-    """Whether long-distance matching is worth its time: not where most are kernel modules and source code."""
-    near = sum(entry.size for entry in group if entry.path.endswith(NEAR))
+    """Whether long-distance matching is worth its time: not where most are kernel modules, source code or compressed."""
+    near = sum(entry.size for entry in group if entry.path.endswith(NEAR) or entry.path.startswith(BOOT))
     return 2 * near <= sum(entry.size for entry in group)
