@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = "bootsvc does not talk to BMCs; `ipmitool` does, and `wwctl node list -i` shows their addresses"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_PACKAGES = ("bootsvc", "netboot", "images")
 
 
 @dataclass(slots=True)
@@ -165,7 +166,10 @@ def _verbose(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
 
 def _debug(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
     if given:
-        logging.getLogger().setLevel(logging.DEBUG)
+        # Ours alone: a netlink library writes down each message of the kernel, hundreds of lines every few seconds.
+        _verbose(ctx, _param, given)
+        for package in _PACKAGES:
+            logging.getLogger(package).setLevel(logging.DEBUG)
         ctx.ensure_object(Invocation).debug = True
 
 

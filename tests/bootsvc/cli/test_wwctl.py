@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -211,6 +212,13 @@ def test_bug_is_an_internal_error(wwctl: Run, monkeypatch: pytest.MonkeyPatch) -
     code, _, err = wwctl("node list")
     assert (code, err) == (1, "wwctl: internal error: RuntimeError: oh\n(this is a bug in wwctl; --debug shows where)\n")
     assert "Traceback" in wwctl("node list --debug")[2]
+
+
+def test_debug_is_about_us(wwctl: Run) -> None:
+    assert wwctl("node list --debug")[0] == 0
+    told = [name for name in ("bootsvc.dhcp.service", "images.catalog", "pyroute2.netlink", "asyncio", "aiohttp.server")
+            if logging.getLogger(name).isEnabledFor(logging.DEBUG)]  # fmt: skip
+    assert told == ["bootsvc.dhcp.service", "images.catalog"]
 
 
 @pytest.mark.parametrize("noun", NOUNS)
