@@ -105,6 +105,8 @@ def _who(request: BootRequest, node: Node | None) -> str:
 
 
 def _no_lease(request: BootRequest, node: Node | None, site: Site) -> Ignored:
+    if request.relayed and request.selector not in site.network:
+        return Ignored(f"{_who(request, node)}, and {request.selector}, which relay {request.giaddr} names, is not served")
     used_up = f"the range {site.dhcp.range_start}-{site.dhcp.range_end} is used up"
     return Ignored(f"{_who(request, node)}, and {used_up if site.dhcp.range_start else 'no range is configured'}")
 

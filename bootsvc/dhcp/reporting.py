@@ -11,6 +11,7 @@ from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.options import ACK, DISCOVER, NAK, Message
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival
+from bootsvc.dhcp.settings import Unknown
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from bootsvc.net.udp import Budget
@@ -108,11 +109,27 @@ class Reporter:
 
     def ignored(self, request: BootRequest, node: Node | None, reason: Ignored, site: Site, lent: int) -> None:
         self.noise("%s of %s: %s", request.message.name, request.hwaddr, reason.reason)
-        if request.message is DISCOVER and "is used up" in reason.reason:
+        if request.message is not DISCOVER or (node is None and site.dhcp.unknown is Unknown.IGNORE):
+            return
+        if request.relayed and request.selector not in site.network:
+            self.once(
+                ("relay", request.selector),
+                "relay %s asks for a machine on the network of %s, which is not served: it gets no answer; name that network "
+                "under `bootsvc: dhcp: subnets` in warewulf.conf",
+                *(request.giaddr, request.selector),
+            )
+        elif "is used up" in reason.reason:
             self.once(
                 ("range", site.network),
                 "the range %s-%s of %s is used up (%d addresses lent): %s gets none; enlarge it, or name its machines as nodes",
                 *(site.dhcp.range_start, site.dhcp.range_end, site.network, lent, request.hwaddr),
+            )
+        elif node is not None and "no range is configured" in reason.reason:
+            self.once(
+                ("no address", node.id, site.network),
+                "node %s has no address on %s, and no range is configured there: it gets none; give it one (`wwctl node set %s "
+                "--ipaddr`), or set a range",
+                *(node.id, site.network, node.id),
             )
 
     def outside(self, request: BootRequest, node: Node, reserved: Lease, lease: Lease | None, site: Site) -> None:

@@ -395,3 +395,34 @@ def test_what_is_said(caplog: pytest.LogCaptureFixture) -> None:
     served.wire.broken = True
     served.ask(Message.DISCOVER, NODE)
     assert said("dhcp OFFER to 10.0.0.7 could not be sent")
+
+
+def test_a_relay_of_a_network_that_is_not_served_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """And nothing is said of a range, which has room: the true word would not be heard for an hour."""
+    served = Served()
+    hwaddr = bytes.fromhex(OTHER.replace(":", ""))
+    discover = dict([options.MESSAGE_TYPE.pair(Message.DISCOVER)])
+    rack = {**discover, **dict([options.RELAY_AGENT.pair(bytes((5, 4, 10, 9, 0, 0)))])}
+    for giaddr, raw in ((IPv4Address("10.9.0.1"), discover), (IPv4Address("10.0.0.254"), rack)):
+        packet = Packet(op=Op.BOOTREQUEST, giaddr=giaddr, chaddr=hwaddr, options=raw)
+        assert served.receive(packet.serialize()) == []
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"dhcp relay {relay} asks for a machine on the network of {selector}, which is not served: it gets no answer; "
+        "name that network under `bootsvc: dhcp: subnets` in warewulf.conf"
+        for relay, selector in (("10.9.0.1", "10.9.0.1"), ("10.0.0.254", "10.9.0.0"))
+    ]
+    caplog.clear()
+    served.config = replace(served.config, dhcp=replace(served.config.dhcp, unknown=Unknown.IGNORE))
+    served.receive(Packet(op=Op.BOOTREQUEST, giaddr=IPv4Address("10.8.0.1"), chaddr=hwaddr, options=discover).serialize())
+    assert not [record for record in caplog.records if record.levelname == "WARNING"], "not for us"
+
+
+def test_a_node_without_an_address_is_named_where_nothing_is_lent(caplog: pytest.LogCaptureFixture) -> None:
+    served = Served(range_start=None, range_end=None)
+    served.nodes = Registry.build(Snapshot(nodes={"n1": {"network devices": {"default": {"hwaddr": NODE}}}}), NETWORK)
+    for hwaddr in (NODE, NODE, OTHER):
+        assert served.ask(Message.DISCOVER, hwaddr) == []
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "dhcp node n1 has no address on 10.0.0.0/24, and no range is configured there: it gets none; give it one "
+        "(`wwctl node set n1 --ipaddr`), or set a range"
+    ]
