@@ -120,9 +120,25 @@ def parse_query(data: bytes) -> Query:
         if offset > len(data):
             raise MalformedPacket("dns", offset, "a record is cut off")
         if record == Type.OPT:
+            if edns is not None:
+                raise MalformedPacket("dns", offset, "two OPT records")
             edns = Edns(size=size, version=extended >> 16 & 0xFF, dnssec_ok=bool(extended & DO))
     question = data[HEADER.size : end + 4]
     return Query(id=identifier, flags=flags, name=name, type=kind, klass=klass, question=question, edns=edns)
+
+
+def refuse_unreadable(data: bytes) -> bytes | None:
+    """The answer to what `parse_query` cannot read, so that its sender need not wait (RFC 1035 §4.1.1, RFC 9619 §4).
+
+    None for what is no query at all.
+    """
+    if len(data) < HEADER.size:
+        return None
+    identifier, flags = struct.unpack_from("!HH", data)
+    if flags & QR:
+        return None
+    rcode = Rcode.NOTIMP if flags & OPCODE else Rcode.FORMERR
+    return HEADER.pack(identifier, QR | flags & (OPCODE | RD) | RA | rcode, 0, 0, 0, 0)
 
 
 def serialize_query(identifier: int, question: bytes, *, flags: int, dnssec_ok: bool, edns: bool = True) -> bytes:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from bootsvc.attached import Attached
 from bootsvc.config import Config
-from bootsvc.dns.packet import BADVERS, IN, PLAIN_SIZE, RD, Body, Query, body_of, parse_query, respond
+from bootsvc.dns.packet import BADVERS, IN, PLAIN_SIZE, RD, Body, Query, body_of, parse_query, refuse_unreadable, respond
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.sockets import Sockets, open_sockets, send
 from bootsvc.dns.tcp import TcpServer
@@ -156,6 +156,7 @@ class DnsService:
                     server=name or SELF,
                     address=link.address,
                     network=config.network or link.network,
+                    subnets=tuple(subnet.network for subnet in config.dhcp.subnets),
                     serial=int(time.time()),
                 ),
             )
@@ -290,6 +291,9 @@ class DnsService:
             self.counters.malformed += 1
             if self._noise.take(time.monotonic()):
                 log.debug("dns from %s: %s", client, exc)
+            answer = refuse_unreadable(data)
+            if answer is not None:
+                send(answer)
             return
         limit = query.limit if datagram else 65535
         body = self._decide(query, local)
@@ -313,7 +317,9 @@ class DnsService:
             return _REFUSED
         zone, forwarder = self._zone, self._forwarder
         alone = forwarder is None or not forwarder.servers
-        found = zone.lookup(query.name, query.type, alone=alone, local=local) if zone is not None else None
+        found = None
+        if zone is not None:
+            found = zone.lookup(query.name, query.type, alone=alone, local=local, own=self._addresses)
         if found is None:
             # To look further is what RD asks for; without anybody to ask there is nothing to be had here.
             return _REFUSED if alone or not query.flags & RD else None

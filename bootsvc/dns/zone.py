@@ -4,7 +4,7 @@ Each node has the names that /etc/hosts of the `hosts` overlay gives it, and NOD
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -18,6 +18,7 @@ NEGATIVE_TTL = 10
 SELF = "warewulf"
 """A name of this machine wherever Warewulf's nodes look for it."""
 MAX_NAME = 253
+DEFAULT_PREFIXLEN6 = "64"
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _LOCALHOST: tuple["Address", ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _IN_ADDR, _IP6 = ".in-addr.arpa", ".ip6.arpa"
@@ -94,6 +95,8 @@ class Domain:
     """Ours on the boot network."""
     network: IPv4Network
     """Its reverse names are ours."""
+    subnets: tuple[IPv4Network, ...] = ()
+    """Others that we serve, whose reverse names are ours where the addresses are private (RFC 6303 §3)."""
     serial: int = 1
 
 
@@ -111,6 +114,7 @@ class Zone:
         for name in (SELF, domain.server.lower()):
             self._hosts.setdefault(name, self._own)
         self._pointers[domain.address] = domain.server.lower()
+        self._networks4 = (domain.network, *(subnet for subnet in domain.subnets if subnet.is_private))
         self._networks6: set[IPv6Network] = set()
         for node in nodes:
             self._add(node)
@@ -121,15 +125,23 @@ class Zone:
     def names(self) -> int:
         return len(self._hosts)
 
-    def lookup(self, name: str, kind: int, *, alone: bool = False, local: IPv4Address | None = None) -> Answer | None:
+    def lookup(
+        self,
+        name: str,
+        kind: int,
+        *,
+        alone: bool = False,
+        local: IPv4Address | None = None,
+        own: Collection[IPv4Address] = (),
+    ) -> Answer | None:
         """The answer for a name in lower case without the last dot; None when others know it, unless we are `alone`.
 
         `local` is the address of ours that was asked, which this machine's own name has for whoever asks there: a machine on
-        a subnet may have no way to the boot network.
+        a subnet may have no way to the boot network. `own` are all addresses of ours that may be asked.
         """
         whole = self.domain.whole or alone
         if name.endswith(".arpa"):
-            return self._lookup_reverse(name, kind, local)
+            return self._lookup_reverse(name, kind, own if local is None else (local, *own))
         if name == self.domain.name and name:
             return self._apex(name, kind) if whole else None
         suffix = self._suffix
@@ -179,8 +191,9 @@ class Zone:
             self._pointers.setdefault(address, names[0])
 
     def _note_network(self, device: NetDev) -> None:
-        if device.ipaddr6 is not None and device.prefixlen6.isascii() and device.prefixlen6.isdigit():
-            length = int(device.prefixlen6)
+        prefixlen = device.prefixlen6 or DEFAULT_PREFIXLEN6
+        if device.ipaddr6 is not None and prefixlen.isascii() and prefixlen.isdigit() and len(prefixlen) <= 3:
+            length = int(prefixlen)
             if 16 <= length <= 128:
                 self._networks6.add(IPv6Network((device.ipaddr6, length), strict=False))
 
@@ -206,7 +219,7 @@ class Zone:
     def _qualified(self, name: str) -> str:
         return f"{name.lower()}{self._suffix}"
 
-    def _lookup_reverse(self, name: str, kind: int, local: IPv4Address | None) -> Answer | None:
+    def _lookup_reverse(self, name: str, kind: int, ours: Collection[IPv4Address]) -> Answer | None:
         found = _parse_reverse(name)
         if found is None:
             return None
@@ -216,7 +229,7 @@ class Zone:
         if full:
             address: Address = IPv4Address(value) if version == 4 else IPv6Address(value)
             pointer = self._pointers.get(address)
-            own = pointer is None and address == local
+            own = pointer is None and address in ours
             if own:
                 pointer = self.domain.server
             if pointer is not None and kind in (Type.PTR, Type.ANY):
@@ -235,7 +248,7 @@ class Zone:
 
     def _reverse_apex(self, value: int, bits: int, version: int) -> str | None:
         """The name of the reverse zone that holds this prefix, when it is of a network of ours."""
-        networks: Iterable[IPv4Network | IPv6Network] = (self.domain.network,) if version == 4 else self._networks6
+        networks: Iterable[IPv4Network | IPv6Network] = self._networks4 if version == 4 else self._networks6
         total, step = (32, 8) if version == 4 else (128, 4)
         for network in networks:
             length = network.prefixlen

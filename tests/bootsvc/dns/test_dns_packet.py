@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, DNSRRSOA
 
-from bootsvc.dns.packet import Body, Query, body_of, opt, parse_query, parse_response, respond, serialize_query
+from bootsvc.dns.packet import (
+    Body,
+    Query,
+    body_of,
+    opt,
+    parse_query,
+    parse_response,
+    refuse_unreadable,
+    respond,
+    serialize_query,
+)
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.zone import Answer, Domain, Rcode, Record, Type, Zone
 from bootsvc.errors import MalformedPacket
@@ -122,11 +132,33 @@ def test_a_query_for_an_upstream_server() -> None:
         b"\0\0\1\0\0\1\0\0\0\0\0\0" + b"\x3f" + b"a" * 63 + b"\x3f",
         b"\0\0\1\0\0\1\0\0\0\0\0\0" + (b"\x3f" + b"a" * 63) * 4 + b"\0\0\1\0\1",
         asked("n1.cluster", edns=512)[:-1],
+        bytes(DNS(qd=[DNSQR(qname="x")], ar=[DNSRROPT(), DNSRROPT()])),
     ],
 )
 def test_what_is_no_query_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedPacket):
         parse_query(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "rcode"),
+    [
+        (b"\0" * 11, None),
+        (bytes(DNS(qr=1, qd=DNSQR(qname="x"))), None),
+        (bytes(DNS(id=7, qd=[DNSQR(qname="x"), DNSQR(qname="y")])), Rcode.FORMERR),
+        (bytes(DNS(id=7, qd=[DNSQR(qname="x")], ar=[DNSRROPT(), DNSRROPT()])), Rcode.FORMERR),
+        # A stateful operation has no question (RFC 8490 §5.4).
+        (bytes(DNS(id=7, opcode=6, qd=[])), Rcode.NOTIMP),
+    ],
+)
+def test_whose_query_cannot_be_read_is_told_so(data: bytes, rcode: Rcode | None) -> None:
+    answer = refuse_unreadable(data)
+    if rcode is None:
+        assert answer is None, "two servers could tell each other so for ever"
+        return
+    seen = DNS(answer)
+    assert (seen.id, seen.qr, seen.opcode, seen.rcode) == (7, 1, DNS(data).opcode, rcode)
+    assert (seen.qdcount, seen.ancount, seen.nscount, seen.arcount) == (0, 0, 0, 0)
 
 
 @given(st.binary(max_size=300), st.integers(0, 40), st.integers(0, 255))

@@ -102,6 +102,7 @@ def test_what_is_not_asked_as_usual(server: Server) -> None:
     assert "status: REFUSED" in server.dig("version.bind", "CH", "TXT")
     assert "failed" in server.dig("cluster", "AXFR")
     assert "status: REFUSED" in server.dig("+norecurse", "www.example.com")
+    assert "status: FORMERR" in server.dig("+header-only"), "no question"
     assert server.short("+dnssec", "+bufsize=4096", "n1.cluster") == ["10.77.0.11"]
 
 

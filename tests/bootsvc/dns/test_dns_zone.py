@@ -24,10 +24,25 @@ NODES: dict[str, Any] = {
 }
 
 
-def zone(*, domain: str = "cluster", whole: bool = True, network: str = "10.77.0.0/24", **nodes: Any) -> Zone:
+def zone(
+    *,
+    domain: str = "cluster",
+    whole: bool = True,
+    network: str = "10.77.0.0/24",
+    subnets: tuple[IPv4Network, ...] = (),
+    **nodes: Any,
+) -> Zone:
     return Zone(
         [to_node(name, fields) for name, fields in (nodes or NODES).items()],
-        Domain(name=domain, whole=whole, server="head", address=SERVER, network=IPv4Network(network), serial=7),
+        Domain(
+            name=domain,
+            whole=whole,
+            server="head",
+            address=SERVER,
+            network=IPv4Network(network),
+            subnets=subnets,
+            serial=7,
+        ),
     )
 
 
@@ -138,6 +153,23 @@ def test_reverse_names_of_the_boot_network_are_ours() -> None:
     above6 = ".".join("0" * 15) + ".d.f.ip6.arpa"
     assert denial(made.lookup("0." + above6, Type.PTR))[0] == "NOERROR"
     assert denial(made.lookup("5." + above6, Type.PTR))[0] == "NXDOMAIN"
+
+
+def test_so_are_those_of_private_subnets() -> None:
+    """RFC 6303: nobody else knows names there, and questions of which addresses are private are nobody else's business."""
+    made = zone(subnets=(IPv4Network("10.79.0.0/24"), IPv4Network("9.9.9.0/24")))
+    assert denial(made.lookup("99.0.79.10.in-addr.arpa", Type.PTR)) == ("NXDOMAIN", "0.79.10.in-addr.arpa")
+    assert values(made.lookup("11.0.79.10.in-addr.arpa", Type.PTR)) == ["n1-ib.cluster"]
+    assert values(made.lookup("0.79.10.in-addr.arpa", Type.NS)) == ["head.cluster"]
+    assert made.lookup("99.9.9.9.in-addr.arpa", Type.PTR) is None, "a public one has names that its owner gave"
+    ours = made.lookup("1.0.79.10.in-addr.arpa", Type.PTR, local=SERVER, own=[IPv4Address("10.79.0.1")])
+    assert (values(ours), ours and ours.local) == (["head.cluster"], True), "whichever address of ours is asked"
+
+
+def test_a_prefix_of_ipv6_is_of_64_bits_where_nobody_says_more() -> None:
+    made = zone(n1={"network devices": {"default": {"ipaddr6": "fd77::11"}}})
+    assert denial(made.lookup(IPv6Address("fd77::12").reverse_pointer, Type.PTR))[0] == "NXDOMAIN"
+    assert made.lookup(IPv6Address("fd77:0:0:1::12").reverse_pointer, Type.PTR) is None
 
 
 @pytest.mark.parametrize(
