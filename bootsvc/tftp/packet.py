@@ -116,12 +116,22 @@ def parse(data: bytes) -> Packet:
     if opcode in (Opcode.RRQ, Opcode.WRQ):
         # Some ROMs pad a request with zeros, which tftpy takes for empty options.
         data = data.rstrip(b"\0") + b"\0" if data.endswith(b"\0\0") else data
+        data = _without_empty_options(data)
     try:
         parsed = TftpPacketFactory().parse(data)
     # UnicodeDecodeError: a name that is not ASCII, which the factory lets escape.
     except (TftpException, UnicodeDecodeError, struct.error, AssertionError) as exc:
         raise MalformedPacket("tftp", 2, f"opcode {opcode}: {exc}") from exc
     return _from_tftpy(parsed)
+
+
+def _without_empty_options(data: bytes) -> bytes:
+    """Of a request: `multicast` (RFC 2090), which we do not know and so need not answer, has an empty value."""
+    if not data.endswith(b"\0"):
+        return data
+    fields = data[2:-1].split(b"\0")
+    valued = [field for pair in zip(fields[2::2], fields[3::2], strict=False) if pair[1] for field in pair]
+    return data[:2] + b"\0".join([*fields[:2], *valued]) + b"\0"
 
 
 def _from_tftpy(parsed: object) -> Packet:

@@ -58,7 +58,6 @@ def test_random_bytes(opcode: int, rest: bytes) -> None:
         b"\0\x01name",
         b"\0\x01name\0octet",
         b"\0\x01n\xc3\xa4me\0octet\0",  # tftpy lets UnicodeDecodeError escape
-        b"\0\x01name\0octet\0blksize\0",
         b"\0\x01name\0octet\0\0x\0",
         b"\0\x01" + b"a" * 3000 + b"\0octet\0",
     ],
@@ -71,6 +70,13 @@ def test_malformed(data: bytes) -> None:
 
 def test_a_padded_request_is_understood() -> None:
     assert parse(b"\0\x01a\0OCTET\0BLKSIZE\x001432\0" + bytes(30)) == ReadRequest(filename="a", options={"blksize": "1432"})
+
+
+@pytest.mark.parametrize("more", [b"multicast\0\0", b"multicast\0\0" + bytes(30), b"multicast\0"])
+def test_an_option_without_a_value_is_one_that_we_do_not_know(more: bytes) -> None:
+    known = ReadRequest(filename="a", options={"blksize": "1432"})
+    assert parse(b"\0\x01a\0octet\0blksize\x001432\0" + more) == known
+    assert parse(b"\0\x01a\0octet\0multicast\0\0blksize\x001432\0") == known
 
 
 def test_scapy_builds_and_we_parse() -> None:
