@@ -163,7 +163,10 @@ def collapse(path: str) -> str:
 
 
 class Routes(Generic[T]):
-    """What stands behind a path, by patterns such as ROUTE_STAGE. Slashes in a row are one: shim asks for `//grubx64.efi`."""
+    """What stands behind a path, by patterns such as ROUTE_STAGE.
+
+    Slashes in a row are one: shim asks for `//grubx64.efi`. One at the end is none: Warewulf knows `/ipxe/?wwid=…`.
+    """
 
     def __init__(self, patterns: Mapping[str, T]) -> None:
         self._fixed = {pattern: value for pattern, value in patterns.items() if "{" not in pattern}
@@ -179,7 +182,7 @@ class Routes(Generic[T]):
             found = pattern.fullmatch(path)
             if found is not None:
                 return value, found.groupdict()
-        return None
+        return self.find(path[:-1]) if len(path) > 1 and path.endswith("/") else None
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

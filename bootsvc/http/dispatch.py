@@ -142,7 +142,7 @@ class Dispatcher:
         target, parameters = found
         handler = target.handlers.get(request.method)
         if handler is None:
-            return _plain(405, f"only {target.allowed} can be asked for here")
+            return _plain(405, f"only {target.allowed} can be asked for here", allow=target.allowed)
         # What `match_info` gives; aiohttp's own router would set it.
         request._match_info = UrlMappingMatchInfo(parameters, _NONE)
         return handler(request)
@@ -174,5 +174,5 @@ def _path(request: web.Request) -> str:
     return urls.collapse(unquote(path) if "%" in path else path)
 
 
-def _plain(status: int, sentence: str) -> BytesAnswer:
-    return BytesAnswer(f"{sentence}\n".encode(), status=status)
+def _plain(status: int, sentence: str, *, allow: str = "") -> BytesAnswer:
+    return BytesAnswer(f"{sentence}\n".encode(), status=status, allow=allow)

@@ -110,11 +110,15 @@ class BytesAnswer(Answer):
         status: int = 200,
         content_type: str = "text/plain; charset=utf-8",
         cache_control: str = urls.NO_STORE,
+        allow: str = "",
         on_delivered: Callable[[int], None] | None = None,
     ) -> None:
+        """`allow`: the methods that may be used here, which a 405 must name (RFC 9110 §15.5.6)."""
         super().__init__(status=status, on_delivered=on_delivered)
         self._bytes = body
         self._fields = f"Content-Type: {content_type}\r\nCache-Control: {cache_control}\r\nContent-Length: {len(body)}\r\n"
+        if allow:
+            self._fields += f"Allow: {allow}\r\n"
 
     def _write_whole(self, request: web.BaseRequest) -> bool:
         head = self._head(request, self._fields)

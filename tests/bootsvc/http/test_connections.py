@@ -289,6 +289,7 @@ async def test_methods_and_paths(large: Artifact) -> None:
     async with serving(large, HttpConfig()) as site, aiohttp.ClientSession(f"http://127.0.0.1:{site.port}") as session:
         async with session.post("/small") as response:
             assert (response.status, await response.text()) == (405, "only GET, HEAD can be asked for here\n")
+            assert response.headers["Allow"] == "GET, HEAD"
         assert (await site.fetch("/nothing"))[0] == 404
         async with session.head("/small") as response:
             assert (response.status, response.headers["Content-Length"]) == (200, "6")

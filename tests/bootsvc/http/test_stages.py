@@ -405,6 +405,9 @@ async def test_warewulfs_old_names_and_more_slashes(head: Head) -> None:
         assert (await head.get(f"/{old}/{WWID}"))[1] == (await head.get(f"/{new}/{WWID}"))[1], old
     assert await head.get(f"//kernel//{WWID}") == (200, b"a kernel")
     assert await head.get("/provision", wwid=HWADDR, stage="kernel") == (200, b"a kernel")
+    assert await head.get("/provision/", wwid=HWADDR, stage="kernel") == (200, b"a kernel")
+    assert await head.get("/kernel/", wwid=HWADDR) == await head.get(f"/kernel/{WWID}/") == (200, b"a kernel")
+    assert (await head.get("/"))[0] == 404
 
 
 async def test_the_peers_address_names_the_node(head: Head) -> None:
