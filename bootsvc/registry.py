@@ -71,6 +71,7 @@ class Registry:
         hwaddrs: dict[str, Node] = {}
         addresses: dict[int, Node] = {}
         networks: set[tuple[int, int]] = set()
+        edges = _edges(merging.network)
         for node in nodes:
             for hwaddr, _ in node.hwaddrs():
                 if hwaddrs.setdefault(hwaddr, node) is not node:
@@ -78,6 +79,10 @@ class Registry:
             for device in node.network_devices.values():
                 if device.ipaddr and addresses.setdefault(number := int(device.ipaddr), node) is not node:
                     problems.append(f"nodes {addresses[number].id} and {node.id} both have the ipaddr {device.ipaddr}")
+                if device.ipaddr and number in edges:
+                    problems.append(
+                        f"node {node.id} gets no address: {device.ipaddr} is one that no machine in {merging.network} can have"
+                    )
                 if device.ipaddr and device.netmask:
                     mask = int(device.netmask)
                     networks.add((int(device.ipaddr) & mask, mask))
@@ -112,6 +117,13 @@ class Registry:
     def nodes_of_image(self, image: str) -> tuple[Node, ...]:
         """The nodes that boot this image, by their own word or a profile's."""
         return tuple(node for node in self.nodes if node.image_name == image)
+
+
+def _edges(network: IPv4Network | None) -> tuple[int, ...]:
+    """The addresses of a network that are nobody's."""
+    if network is None or network.prefixlen > 30:
+        return ()
+    return int(network.network_address), int(network.broadcast_address)
 
 
 class Result(NamedTuple):

@@ -55,6 +55,16 @@ def test_near_is_every_node_and_what_its_netmasks_say() -> None:
     assert not Registry().is_near(IPv4Address("10.0.0.5"))
 
 
+def test_an_address_that_no_machine_can_have_is_named() -> None:
+    registry = build(n1=device(ipaddr="10.0.0.255"), n2=device(ipaddr="10.0.0.0"), n3=device(ipaddr="10.9.0.255"))
+    assert registry.problems == (
+        "node n1 gets no address: 10.0.0.255 is one that no machine in 10.0.0.0/24 can have",
+        "node n2 gets no address: 10.0.0.0 is one that no machine in 10.0.0.0/24 can have",
+    )
+    two = Registry.build(Snapshot(nodes={"n1": device(ipaddr="10.0.0.0")}), IPv4Network("10.0.0.0/31"))
+    assert two.problems == (), "RFC 3021"
+
+
 def test_sorted_by_cluster_then_name() -> None:
     registry = build(n2={}, n1={"cluster name": "west"}, n3={"cluster name": "east"}, n0={})
     assert [node.id for node in registry.nodes] == ["n0", "n2", "n3", "n1"]
