@@ -171,7 +171,7 @@ class Exchanges:
         """The kernel did not take a reply, which was counted and told as an answer."""
         self.counters.answered -= 1
         self.counters.unsent += 1
-        self.reporter.noise("a reply to %s could not be sent on %s", client[0], wire.name)
+        self.reporter.unsent(client[0], wire.name)
 
     def _parse(self, wire: Wire, datagram: Datagram) -> BootRequest | None:
         self.counters.received += 1

@@ -158,6 +158,14 @@ class Reporter:
                 *(node.id, request.hwaddr, request.requested),
             )
 
+    def unsent(self, address: str, interface: str) -> None:
+        """The kernel did not take a reply: as an answer it stands in the log already."""
+        self.once(
+            ("unsent", address),
+            "replies to %s cannot be sent on %s: is there a route to it, and does the firewall let them out?",
+            *(address, interface),
+        )
+
     def conflict(self, interface: str, address: IPv4Address, user: str) -> None:
         self.once(
             ("conflict", address),

@@ -286,7 +286,7 @@ def test_what_is_no_request_is_counted() -> None:
     assert served.counted() == {"received": 3, "malformed": 2, "ignored": 1}
 
 
-def test_a_reply_that_cannot_be_sent_is_counted_as_such() -> None:
+def test_a_reply_that_cannot_be_sent_is_counted_as_such(caplog: pytest.LogCaptureFixture) -> None:
     served = Served()
     served.wire.broken = True
     assert served.ask(Message.DISCOVER, NODE) == []
@@ -296,6 +296,9 @@ def test_a_reply_that_cannot_be_sent_is_counted_as_such() -> None:
     served.ask(Message.DISCOVER, NODE)
     served.exchanges.refused(served.wire, ("10.0.0.7", 68))
     assert served.counted() == {"received": 2, "unsent": 2}
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "dhcp replies to 10.0.0.7 cannot be sent on eth1: is there a route to it, and does the firewall let them out?"
+    ]
 
 
 def test_a_renewal_is_told_by_the_address_that_it_was_sent_to() -> None:
