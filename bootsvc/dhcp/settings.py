@@ -108,6 +108,9 @@ def dhcp_config(settings: Settings, boot_network: IPv4Network | None) -> DhcpCon
     """The record; raises YamlError for ranges and subnets that cannot be."""
     start, end = (settings.get("dhcp", f"range {edge}") for edge in ("start", "end"))
     _check_range(settings, start, end, boot_network)
+    router: IPv4Address | None = settings.get(*_OURS, "router")
+    if router is not None and boot_network is not None and router not in boot_network:
+        raise settings.error((*_OURS, "router"), *_beyond(router, boot_network))
     mode: Mode = settings.get(*_OURS, "mode", default=Mode.AUTHORITATIVE)
     given = {
         "lease_seconds": settings.get(*_OURS, "lease seconds"),
@@ -149,6 +152,10 @@ def _unfit(address: IPv4Address | None, network: IPv4Network | None) -> tuple[st
     return None
 
 
+def _beyond(router: IPv4Address, network: IPv4Network) -> tuple[str, str]:
+    return f"the router {router} is not in {network}", "machines there could not reach it"
+
+
 def _subnets(settings: Settings, boot_network: IPv4Network | None) -> tuple[Subnet, ...]:
     found: list[Subnet] = []
     for record in settings.get(*_SUBNETS, default=()):
@@ -176,7 +183,7 @@ def _subnet(settings: Settings, record: Mapping[str, Any]) -> Subnet:
         raise settings.error(_SUBNETS, f"{end} comes before range start {start}", "swap the two")
     router: IPv4Address | None = record.get("router")
     if router is not None and router not in network:
-        raise settings.error(_SUBNETS, f"the router {router} is not in {network}", "machines there could not reach it")
+        raise settings.error(_SUBNETS, *_beyond(router, network))
     return Subnet(
         network=network,
         range_start=start,

@@ -190,6 +190,10 @@ def test_address_and_network(tmp_path: Path, text: str, ipaddr: str | None, netw
         ("dhcp:\n  range start: 10.0.0.9", "2:16: dhcp: range start: there is no range end"),
         ("dhcp:\n  range end: 10.0.0.9", "2:14: dhcp: range end: there is no range start"),
         ("dhcp:\n  range start: 10.0.0.9\n  range end: 10.0.0.8", "3:14: dhcp: range end: 10.0.0.8 comes before"),
+        (
+            "ipaddr: 10.0.0.1/24\nbootsvc: {dhcp: {router: 10.9.0.1}}",
+            "2:26: bootsvc: dhcp: router: the router 10.9.0.1 is not in",
+        ),
         ("ipaddr: 10.0.0.1/24\ndhcp: {range start: 10.0.1.1, range end: 10.0.1.2}", "2:21: dhcp: range start: 10.0.1.1"),
         ("ipaddr: 10.0.0.1/24\ndhcp: {range start: 10.0.0.9, range end: 10.0.0.255}", "2:42: dhcp: range end: 10.0.0.255"),
         ("paths:\n  cachedir: var", "2:13: paths: cachedir: 'var' cannot be used"),
