@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from bootsvc.config import Config, Listen
 from bootsvc.dhcp.proxy import PROXY_PORT
@@ -47,6 +47,16 @@ def find_obstacle(config: Config, port: Port, service: str, holders: Sequence[Ho
         return None
     stranger = Holder(protocol=port[0], port=port[1], address=own or _ALL, pid=None, name="")
     return next(iter(suspects), stranger)
+
+
+def has_route(network: IPv4Network) -> bool:
+    """Whether the kernel knows a way to its machines; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((str(network[min(1, network.num_addresses - 1)]), 67))
+        except OSError as exc:
+            return exc.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    return True
 
 
 Place = tuple[socket.AddressFamily, str, int, str]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from bootsvc.config import Config, Listen
@@ -15,7 +16,7 @@ from bootsvc.loaders import find_loader
 from bootsvc.net.links import Link, choose_link, list_links
 from bootsvc.process.firewall import Arrival, Ruleset, Verdict
 from bootsvc.process.holders import Holder, find_holders
-from bootsvc.process.ports import find_obstacle, ports_of
+from bootsvc.process.ports import find_obstacle, has_route, ports_of
 from bootsvc.process.rivals import find_rivals
 from bootsvc.registry import Registry
 from bootsvc.store import Store
@@ -79,8 +80,9 @@ async def check(config: Config, *, ruleset: str | None) -> Report:
     _check_state(report, config)
     _check_certificate(report, config)
     if link is not None:
-        _check_firewall(report, config, link, ruleset)
-        await _check_rivals(report, config, link)
+        for each in [link, *await _check_subnets(report, config)]:
+            _check_firewall(report, config, each, ruleset)
+            await _check_rivals(report, config, each)
     if config.tftp.enabled:
         _check_loaders(report, config)
     registry = _check_nodes(report, config, link)
@@ -96,15 +98,39 @@ async def _check_link(report: Report, config: Config) -> Link | None:
         have = ", ".join(f"{link.address} on {link.name}" for link in links if link.name != "lo") or "none"
         report.error("interface", exc.message, f"{exc.hint}; this machine has {have}")
         return None
-    network = config.network or link.network
+    _report_link(report, link, config.network or link.network, "network:")
+    return link
+
+
+def _report_link(report: Report, link: Link, network: IPv4Network, key: str) -> None:
     report.ok("interface", f"{link.name} with {link.address}, network {network}")
     if network.prefixlen != link.network.prefixlen:
         report.warn(
             "interface",
             f"{link.name} has {link.network}, but the settings say {network}",
-            "nodes are told the netmask of the settings; correct `network:` or the interface",
+            f"nodes are told the netmask of the settings; correct `{key}` or the interface",
         )
-    return link
+
+
+async def _check_subnets(report: Report, config: Config) -> list[Link]:
+    """Our addresses on those that this machine is attached to; the others are behind relays, to which there must be a way."""
+    links = await list_links()
+    attached = []
+    for subnet in config.dhcp.subnets:
+        link = next((one for one in links if one.address in subnet.network), None)
+        if link is not None:
+            attached.append(link)
+            _report_link(report, link, subnet.network, "bootsvc: dhcp: subnets:")
+        elif has_route(subnet.network):
+            report.ok("interface", f"{subnet.network} behind a relay: no address of this machine is in it")
+        else:
+            report.warn(
+                "interface",
+                f"no address of this machine is in {subnet.network}, and there is no route to it: "
+                "no relay there can be answered",
+                "add a route, or give an interface an address there",
+            )
+    return attached
 
 
 def _check_ports(report: Report, config: Config, link: Link | None) -> None:

@@ -166,6 +166,26 @@ def test_a_netmask_that_is_not_the_interfaces(site: Site) -> None:
     assert "boot0 has 10.77.0.0/24, but the settings say 10.77.0.0/16" in site.findings(fails=False)["interface"]
 
 
+def test_each_subnet_is_looked_at(site: Site) -> None:
+    subnets = "bootsvc: {dhcp: {subnets: [{network: 192.168.77.0/24}, {network: 10.79.0.0/24}]}}"
+    site.conf.write_text(f"{site.conf.read_text()}{subnets}\n")
+    (found,) = site.findings(fails=False).values()
+    assert found == (
+        "warning: no address of this machine is in 10.79.0.0/24, and there is no route to it: "
+        "no relay there can be answered (add a route, or give an interface an address there)\n"
+    )
+    site.network.on(site.network.server, "ip", "route", "add", "10.79.0.0/24", "via", "10.77.0.99")
+    rules = (
+        "add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in iifname other0 drop"
+    )
+    site.network.on(site.network.server, "nft", rules)
+    run = site.check()
+    assert "other0 with 192.168.77.1, network 192.168.77.0/24" in run.stdout
+    assert "10.79.0.0/24 behind a relay: no address of this machine is in it" in run.stdout
+    assert "no other server answers on other0" in run.stdout
+    assert "what comes to UDP port 67 on other0 is dropped by chain inet f in" in run.stdout
+
+
 def test_another_dhcp_server_is_found(site: Site) -> None:
     leases = site.root / "leases"
     leases.touch()
