@@ -1,12 +1,12 @@
 """One message in, at most one out: parsing, deciding by `answer`, saving and sending; all inside the reader's callback."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from bootsvc.clock import steady
 from bootsvc.config import Config
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.layout import served
@@ -125,7 +125,7 @@ class Exchanges:
         request = self._parse(wire, datagram)
         if request is None:
             return
-        nodes, now = self._current(), time.time()
+        nodes, now = self._current(), steady()
         node = nodes.by_hwaddr(request.hwaddr)
         site = self.networks.find_site(request, wire.index, node)
         if site is None:

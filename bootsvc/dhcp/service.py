@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
+from bootsvc.clock import steady
 from bootsvc.config import Config
 from bootsvc.dhcp.exchanges import Exchanges, Leases, Nodes, unneeded
 from bootsvc.dhcp.layout import by_interface
@@ -121,14 +121,14 @@ class DhcpService:
         while True:
             for link, site in [pair for wire in self._wires.values() for pair in self._lending(wire)]:
                 table = self._networks.table(site.name)
-                due = table.to_check(CHECKED_ADDRESSES, time.time())
+                due = table.to_check(CHECKED_ADDRESSES, steady())
                 try:
                     users = await find_users(link, due) if due else {}
                 except OSError as exc:
                     log.debug("no ARP on %s: %s", link.name, exc.strerror)
                     users = {}
                 for address in due:
-                    lease = table.checked(address, users.get(address), time.time())
+                    lease = table.checked(address, users.get(address), steady())
                     if lease is not None:
                         self.counters.conflicts += 1
                         self._leases.write_lease(lease, unneeded)

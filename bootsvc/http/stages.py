@@ -276,7 +276,7 @@ class Stages:
         if len(self._told) >= MAX_TOLD:
             self._told.clear()
         self._told[peer.hwaddr] = what, now
-        if self._log_budget.take(now):
+        if self._log_budget.take(time.monotonic()):
             log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), peer.hwaddr, node.id, sent, peer.remote)
         hwaddr, ipaddr = peer.hwaddr, peer.address
         self._record(

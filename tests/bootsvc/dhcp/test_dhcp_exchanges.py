@@ -1,5 +1,6 @@
 """Whole requests in, whole replies out: what is saved before it is answered, what changes a lease, and what is counted."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bootsvc import clock
 from bootsvc.config import Config, DhcpConfig
 from bootsvc.dhcp import exchanges, options
 from bootsvc.dhcp.answer import Reply
@@ -429,3 +431,19 @@ def test_a_node_without_an_address_is_named_where_nothing_is_lent(caplog: pytest
         "dhcp node n1 has no address on 10.0.0.0/24, and no range is configured there: it gets none; give it one "
         "(`wwctl node set n1 --ipaddr`), or set a range"
     ]
+
+
+def test_a_clock_that_is_set_back_ends_no_lease_and_prolongs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that is set forward: its machine would lose the address to another one."""
+    passed, set_by = 0.0, 0.0
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + passed + set_by)
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: 1000.0 + passed)
+    monkeypatch.setattr(clock, "_OFFSET", begun - 1000.0)
+    served = Served(range_end=FIRST)
+    assert served.bind(OTHER) == FIRST
+    set_by, passed = 86_400.0, 60.0
+    assert served.ask(Message.DISCOVER, THIRD) == [], "the lease of ten minutes holds"
+    set_by, passed = -86_400.0, 601.0
+    (offer,) = served.ask(Message.DISCOVER, THIRD)
+    assert offer.packet.yiaddr == FIRST, "and no longer"
