@@ -49,7 +49,9 @@ def answer(request: BootRequest, node: Node | None, lease: Lease | None, site: S
     if lease is not None:
         impossible = site.impossible if lease.network is None else site.impossible_on(lease.network)
         if int(lease.address) in impossible:
-            return Ignored(f"{lease.address} is an address that no machine but this server can have")
+            if lease.address == site.server:
+                return Ignored(f"{lease.address} is this server's own address")
+            return Ignored(f"{lease.address} is an address that no machine in {lease.network or site.network} can have")
     if node is None and site.dhcp.unknown is _IGNORE:
         return Ignored(f"no node has hwaddr {request.hwaddr}, and unknown machines are to be ignored")
     if request.relayed and not is_relay(request.giaddr, lease, site):

@@ -5,13 +5,14 @@ import time
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from bootsvc.boots import with_why
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.complaints import Once
 from bootsvc.dhcp.leases import Lease
 from bootsvc.dhcp.options import ACK, DISCOVER, NAK, Message
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival
-from bootsvc.dhcp.settings import Unknown
+from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from bootsvc.net.udp import Budget
@@ -24,6 +25,8 @@ MAX_RECENT = 65536
 SAY_AGAIN_SECONDS = 3600.0
 WARNINGS_AT_ONCE = 100
 _UNSAID_AT_ONCE = 1000
+NO_ADDRESS = "NO_ADDRESS"
+"""In a boot record: the machine asks, and is given nothing."""
 _OS = Client.OS
 
 
@@ -111,6 +114,8 @@ class Reporter:
         self.noise("%s of %s: %s", request.message.name, request.hwaddr, reason.reason)
         if request.message is not DISCOVER or (node is None and site.dhcp.unknown is Unknown.IGNORE):
             return
+        if node is not None and self._on_event is not None and request.client is not _OS and site.dhcp.mode is not Mode.PROXY:
+            self._on_event(request.hwaddr, node.id, _STAGES[DISCOVER], with_why(NO_ADDRESS, reason.reason))
         if request.relayed and request.selector not in site.network:
             self.once(
                 ("relay", request.selector),

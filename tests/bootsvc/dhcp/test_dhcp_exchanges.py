@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bootsvc import clock
+from bootsvc.boots import sent_and_why
 from bootsvc.config import Config, DhcpConfig
 from bootsvc.dhcp import exchanges, options
 from bootsvc.dhcp.answer import Reply
@@ -447,3 +448,18 @@ def test_a_clock_that_is_set_back_ends_no_lease_and_prolongs_none(monkeypatch: p
     set_by, passed = -86_400.0, 601.0
     (offer,) = served.ask(Message.DISCOVER, THIRD)
     assert offer.packet.yiaddr == FIRST, "and no longer"
+
+
+def test_a_node_that_boots_and_gets_nothing_has_that_in_its_record() -> None:
+    served = Served()
+    devices = {"default": {"hwaddr": NODE, "ipaddr": "10.0.0.255"}}
+    served.nodes = Registry.build(Snapshot(nodes={"n1": {"network devices": devices}}), NETWORK)
+    pxe = options.VENDOR_CLASS.pair("PXEClient:Arch:00007:UNDI:003000")
+    for hwaddr, *pairs in ((NODE, pxe), (NODE,), (OTHER, pxe)):
+        served.ask(Message.DISCOVER, hwaddr, *pairs)
+    why = "10.0.0.255 is an address that no machine in 10.0.0.0/24 can have"
+    assert served.events == [
+        (NODE, "n1", "DHCP DISCOVER", f"NO_ADDRESS: {why}", None),
+        (OTHER, None, "DHCP OFFER", "snponly.efi", FIRST),
+    ], "an operating system boots nothing here"
+    assert sent_and_why(f"NO_ADDRESS: {why}") == ("NO_ADDRESS", why)
