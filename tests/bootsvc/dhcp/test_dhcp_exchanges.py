@@ -463,3 +463,20 @@ def test_a_node_that_boots_and_gets_nothing_has_that_in_its_record() -> None:
         (OTHER, None, "DHCP OFFER", "snponly.efi", FIRST),
     ], "an operating system boots nothing here"
     assert sent_and_why(f"NO_ADDRESS: {why}") == ("NO_ADDRESS", why)
+
+
+def test_a_flood_does_not_fill_the_disk(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """And a cluster of 5 000 machines that powers on is written down whole."""
+    caplog.set_level("INFO")
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: caplog.handler.records.append(record))
+    served = Served()
+    for _ in range(5000):
+        served.ask(Message.DISCOVER, NODE)
+    assert len(caplog.records) == 10_000
+    for _ in range(10):
+        now += 1
+        for _ in range(100):
+            served.ask(Message.DISCOVER, NODE)
+    assert len(caplog.records) <= 11_001, "what was left out is said, too"
