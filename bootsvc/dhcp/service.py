@@ -172,7 +172,8 @@ class DhcpService:
             silent = self._probe(wire for wire in silent if wire.name not in self._givers)
         await asyncio.sleep(self._quiet_seconds)
         for wire in silent:
-            if wire.name not in self._givers:
+            # Meanwhile the mode may have changed, and with it the interface's sockets.
+            if wire.name not in self._givers and self._wires.get(wire.index) is wire:
                 self._reporter.nobody_gives(wire.name)
 
     def _overhear(self, wire: Wire, source: IPv4Address, data: bytes) -> None:
