@@ -1,7 +1,7 @@
 """Addresses of machines: reservations from nodes, and a table of leases for all others. Pure: `now` is an argument."""
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 
@@ -72,7 +72,7 @@ class LeaseTable:
         self._taken_out: dict[int, float | None] = {}
 
     def configure(self, first: IPv4Address | None, last: IPv4Address | None) -> None:
-        """Set the range; at most MAX_LEASES addresses of it are used. Leases outside it are forgotten.
+        """Set the range; at most MAX_LEASES addresses of it are used. Leases outside it rest, for a range may be corrected.
 
         Call it again when `excluded` changed its mind, so that addresses it gave up are found.
         """
@@ -80,8 +80,6 @@ class LeaseTable:
         self._last = min(self._last, self._first + MAX_LEASES - 1)
         self._fresh = self._first
         self._taken_out.clear()
-        for lease in [lease for lease in self._by_address.values() if not self.in_range(lease.address)]:
-            self._forget(lease)
         self._rebuild_expiry()
 
     def load(self, leases: Iterable[Lease]) -> None:
@@ -94,13 +92,17 @@ class LeaseTable:
         """Addresses that are or were lent."""
         return len(self._by_address)
 
+    def leases(self) -> Sequence[Lease]:
+        """All that are known, one for each address."""
+        return tuple(self._by_address.values())
+
     def in_range(self, address: IPv4Address) -> bool:
         return self._first <= int(address) <= self._last
 
     def find(self, hwaddr: str) -> Lease | None:
         """The machine's lease, also an expired one that nobody took; None when its address may no longer be used."""
         lease = self._by_hwaddr.get(hwaddr)
-        return None if lease is None or self._excluded(lease.address) else lease
+        return None if lease is None or not self.in_range(lease.address) or self._excluded(lease.address) else lease
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """Whose address it is."""
@@ -186,7 +188,7 @@ class LeaseTable:
         while self._expiry and self._expiry[0][0] <= now:
             expires, number = heapq.heappop(self._expiry)
             lease = self._by_address.get(number)
-            if lease is None or lease.expires != expires or number in self._taken_out:
+            if lease is None or lease.expires != expires or number in self._taken_out or not self.in_range(lease.address):
                 continue
             if not self._excluded(lease.address):
                 return lease.address
@@ -207,7 +209,7 @@ class LeaseTable:
         if lease.state is not _DECLINED:
             if previous is not None and previous is not holder and previous.address != lease.address:
                 self._forget(previous)
-                self._fresh = min(self._fresh, int(previous.address))
+                self._fresh = max(self._first, min(self._fresh, int(previous.address)))
             self._by_hwaddr[lease.hwaddr] = lease
         self._by_address[number] = lease
         heapq.heappush(self._expiry, (lease.expires, number))

@@ -62,12 +62,16 @@ class Networks:
         self._ours = frozenset(int(address) for address in (*routers, *ours) if address is not None)
         for name, site in self._sites.items():
             table = self._tables.get(name)
-            is_new = table is None
-            if table is None:
-                table = self._tables[name] = LeaseTable(self._excluded(site.network))
+            if table is not None:
+                table.configure(site.dhcp.range_start, site.dhcp.range_end)
+                continue
+            table = LeaseTable(self._excluded(site.network))
             table.configure(site.dhcp.range_start, site.dhcp.range_end)
-            if is_new:
-                table.load(self._saved)
+            table.load(self._saved)
+            # The network may have had another netmask until now, and its machines have addresses of then.
+            for other in self._tables.values():
+                table.load(other.leases())
+            self._tables[name] = table
 
     def served(self, ifindex: int) -> Served | None:
         return self._served.get(ifindex)
@@ -78,9 +82,10 @@ class Networks:
 
     def find_hwaddr(self, address: IPv4Address) -> str | None:
         """The machine that leases the address."""
-        for name, table in self._tables.items():
+        # Those that are served now come first: a network whose netmask was changed has two tables.
+        for name in dict.fromkeys((*self._sites, *self._tables)):
             if address in IPv4Network(name):
-                return table.find_hwaddr(address)
+                return self._tables[name].find_hwaddr(address)
         return None
 
     def find_site(self, request: BootRequest, ifindex: int, node: Node | None) -> Site | None:

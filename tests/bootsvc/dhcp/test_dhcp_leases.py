@@ -16,7 +16,7 @@ from netboot.node import Node, to_node
 
 NETWORK = IPv4Network("10.0.0.0/24")
 FIRST, LAST = IPv4Address("10.0.0.100"), IPv4Address("10.0.0.103")
-A, B, C, D, E = (f"52:54:00:00:00:0{digit}" for digit in "abcde")
+A, B, C, D, E, F = (f"52:54:00:00:00:0{digit}" for digit in "abcdef")
 
 
 def table(*excluded: str, first: IPv4Address = FIRST, last: IPv4Address = LAST) -> LeaseTable:
@@ -97,6 +97,19 @@ def test_a_lease_whose_address_became_reserved_is_over() -> None:
     reserved.clear()
     made.configure(FIRST, LAST)
     assert addresses(made.offer(B, None, 1)) == ["10.0.0.100"]
+
+
+def test_a_range_that_is_corrected_has_its_leases_again() -> None:
+    made = table()
+    bound(made, A, 0)
+    bound(made, B, 0)
+    made.configure(IPv4Address("10.0.0.102"), LAST)
+    assert made.find(A) is None
+    assert addresses(*(made.offer(hwaddr, None, 1) for hwaddr in (B, C, D))) == ["10.0.0.102", "10.0.0.103", "-"]
+    assert made.offer(D, None, 1000) is not None, "of those in the range"
+    made.configure(FIRST, LAST)
+    assert addresses(made.find(A)) == ["10.0.0.100"]
+    assert addresses(*(made.offer(hwaddr, None, 50) for hwaddr in (E, A, F))) == ["10.0.0.101", "10.0.0.100", "-"], "B moved"
 
 
 def test_release_keeps_the_preference() -> None:

@@ -131,6 +131,19 @@ def test_leases_stay_with_their_network_and_machines_are_found_by_address() -> N
     assert with_saved.find_hwaddr(IPv4Address("10.8.0.1")) is None
 
 
+def test_leases_outlast_a_change_of_the_netmask() -> None:
+    made = networks()
+    lease = made.table("10.9.0.0/24").offer(HWADDR, None, 0)
+    assert lease is not None
+    made.table("10.9.0.0/24").bind(lease, 600, 0)
+    wider = dataclasses.replace(CONFIG, dhcp=dataclasses.replace(DHCP, subnets=(subnet("10.9.0.0/23"),)))
+    made.update(served(wider, [[BOOT]], frozenset([BOOT.address])))
+    other = made.table("10.9.0.0/23").offer("52:54:00:00:00:bb", lease.address, 1)
+    assert other is not None
+    assert other.address != lease.address, "no address is given twice"
+    assert made.find_hwaddr(other.address) == "52:54:00:00:00:bb"
+
+
 def site_of(request: BootRequest) -> Site:
     site = networks().find_site(request, 2, None)
     assert site is not None
