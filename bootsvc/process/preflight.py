@@ -24,6 +24,8 @@ from images.catalog import Catalog
 from images.errors import Error
 from netboot.firmware import FIRMWARES, SHIMS, loader
 
+OURSELVES = "wwctl server"
+"""How a server of ours is named among those that have a port."""
 MAX_SHOWN = 10
 """Problems of nodes.conf that are listed."""
 _LOADER_HINT = "the package `ipxe` has those of most machines; put others there, or name them in `tftp: ipxe:`"
@@ -80,7 +82,9 @@ async def check(config: Config, *, ruleset: str | None) -> Report:
     _check_state(report, config)
     _check_certificate(report, config)
     if link is not None:
-        for each in [link, *await _check_subnets(report, config)]:
+        attached = await _check_subnets(report, config)
+        _check_subnet_ports(report, config, link, attached)
+        for each in [link, *attached]:
             _check_firewall(report, config, each, ruleset)
             await _check_rivals(report, config, each)
     if config.tftp.enabled:
@@ -143,6 +147,24 @@ def _check_ports(report: Report, config: Config, link: Link | None) -> None:
             _report_holder(report, service, taken)
 
 
+def _check_subnet_ports(report: Report, config: Config, boot: Link, attached: Sequence[Link]) -> None:
+    """Who is in the way there alone: the rest is served all the same, and that network is tried again."""
+    ports = ports_of(config)
+    holders = find_holders(ports) if attached else []
+    free = {port: service for port, service in ports.items() if find_obstacle(config, port, service, holders, boot) is None}
+    for link in attached:
+        for (protocol, port), service in free.items():
+            taken = find_obstacle(config, (protocol, port), service, holders, link)
+            if taken is None:
+                continue
+            where = f"{protocol.upper()} port {port} on {link.name}"
+            report.warn(
+                service,
+                f"{where} is taken by {taken}, so {service} does not serve {link.network}",
+                "stop that program there, or take the network out of `bootsvc: dhcp: subnets:`",
+            )
+
+
 def _describe(service: str, protocol: str, port: int, config: Config, link: Link | None) -> str:
     text = f"{protocol.upper()} port {port}"
     if service == "http" and config.http.listen is Listen.ALL:
@@ -158,7 +180,7 @@ def _describe(service: str, protocol: str, port: int, config: Config, link: Link
 
 def _report_holder(report: Report, service: str, holder: Holder) -> None:
     text = f"{holder.protocol.upper()} port {holder.port} is taken by {holder}"
-    if holder.name.startswith("wwctl server"):
+    if holder.name.startswith(OURSELVES):
         report.ok(service, f"{text}: the server runs already")
     elif service == "dns":
         report.warn(service, f"{text}, so names are not served", "stop it, or set `bootsvc: dns: enabled: false`")

@@ -186,6 +186,25 @@ def test_each_subnet_is_looked_at(site: Site) -> None:
     assert "what comes to UDP port 67 on other0 is dropped by chain inet f in" in run.stdout
 
 
+def test_who_is_in_the_way_on_a_subnet_is_named(site: Site) -> None:
+    """As the name server of a bridge for virtual machines."""
+    subnets = "bootsvc: {dhcp: {subnets: [{network: 192.168.77.0/24}]}}"
+    site.conf.write_text(f"{site.conf.read_text()}{subnets}\n")
+    leases = site.root / "leases"
+    leases.touch()
+    other = site.start(
+        *("dnsmasq", "-k", "-C", "/dev/null", "--user=root", "--interface=other0", "--bind-interfaces", "--no-resolv"),
+        *("--dhcp-range=192.168.77.200,192.168.77.210", f"--dhcp-leasefile={leases}", "--except-interface=lo"),
+        port=67,
+    )
+    found = site.findings(fails=False)
+    for service, ports in (("dhcp", ["UDP port 67"]), ("dns", ["UDP port 53", "TCP port 53"])):
+        for port in ports:
+            taken = f"warning: {port} on other0 is taken by dnsmasq (process {other.pid})"
+            assert f"{taken}, so {service} does not serve 192.168.77.0/24" in found[service]
+    assert set(found) == {"dhcp", "dns"}
+
+
 def test_another_dhcp_server_is_found(site: Site) -> None:
     leases = site.root / "leases"
     leases.touch()
