@@ -86,6 +86,11 @@ class Registry:
                 if device.ipaddr and device.netmask:
                     mask = int(device.netmask)
                     networks.add((int(device.ipaddr) & mask, mask))
+                    if device.gateway and (int(device.gateway) ^ number) & mask and mask != _ALL_ONES:
+                        problems.append(
+                            f"node {node.id}: its gateway {device.gateway} is not on its network, that of {device.ipaddr} with "
+                            f"the netmask {device.netmask}: DHCP tells it no gateway"
+                        )
         return cls(
             nodes=tuple(nodes),
             problems=tuple(problems),
@@ -117,6 +122,10 @@ class Registry:
     def nodes_of_image(self, image: str) -> tuple[Node, ...]:
         """The nodes that boot this image, by their own word or a profile's."""
         return tuple(node for node in self.nodes if node.image_name == image)
+
+
+_ALL_ONES = 0xFFFFFFFF
+"""A netmask of one address: whatever its gateway is, is outside, and meant so."""
 
 
 def _edges(network: IPv4Network | None) -> tuple[int, ...]:

@@ -65,6 +65,19 @@ def test_an_address_that_no_machine_can_have_is_named() -> None:
     assert two.problems == (), "RFC 3021"
 
 
+def test_a_gateway_that_cannot_be_reached_is_named() -> None:
+    registry = build(
+        n1=device(ipaddr="10.0.0.5", gateway="10.1.0.254"),
+        n2=device(ipaddr="10.0.0.6", gateway="10.0.0.254"),
+        n3=device(ipaddr="10.9.0.5", netmask="255.255.0.0", gateway="10.9.9.254"),
+        n4=device(ipaddr="10.9.0.6", netmask="255.255.255.255", gateway="10.0.0.254"),
+    )
+    assert registry.problems == (
+        "node n1: its gateway 10.1.0.254 is not on its network, that of 10.0.0.5 with the netmask 255.255.255.0: "
+        "DHCP tells it no gateway",
+    )
+
+
 def test_sorted_by_cluster_then_name() -> None:
     registry = build(n2={}, n1={"cluster name": "west"}, n3={"cluster name": "east"}, n0={})
     assert [node.id for node in registry.nodes] == ["n0", "n2", "n3", "n1"]
