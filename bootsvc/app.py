@@ -137,6 +137,7 @@ class Application:
             self._loader_directories,
             made=MadeFiles(self._boot_files, self._identify, address),
             identify=self._identify,
+            name_of=self._name_of,
             on_event=self._on_event,
             serves=self._is_near,
         )
@@ -265,6 +266,10 @@ class Application:
     def _identify(self, address: IPv4Address) -> str | None:
         """The machine that has an address now: its neighbours know best, and behind a relay there are only leases."""
         return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
+
+    def _name_of(self, hwaddr: str) -> str | None:
+        node = self._registry.by_hwaddr(hwaddr)
+        return None if node is None else node.id
 
     def _find_lessee(self, address: IPv4Address) -> str | None:
         """The machine that got the address from us, unless another one on the wire has it.

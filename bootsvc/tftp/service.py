@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -87,10 +88,12 @@ class TftpService:
         port: int = PORT,
         made: MakesFiles | None = None,
         identify: Identify | None = None,
+        name_of: Callable[[str], str | None] = lambda _hwaddr: None,
         on_event: OnEvent | None = None,
         serves: Callable[[IPv4Address], bool] = lambda _source: True,
     ) -> None:
-        """`port` 0 takes a free one, for tests; it is then `self.port` once the service is ready.
+        """`port` 0 takes a free one, for tests; it is then `self.port` once the service is ready. `name_of` is a node's name by
+        its hardware address.
 
         Who asks from an address that `serves` denies hears nothing: a request with a forged source would have us send a
         window of packets to a stranger, and that six times.
@@ -101,6 +104,7 @@ class TftpService:
         self._roots = roots
         self._made = made
         self._identify = identify
+        self._name_of = name_of
         self._serves = serves
         self._strangers = Strangers("tftp")
         self._on_event = on_event
@@ -108,8 +112,8 @@ class TftpService:
         self._tasks: asyncio.TaskGroup | None = None
         self._frames = FrameCache()
         self._transfers = Transfers(self._ended, self._count_malformed)
-        self._clients: set[Client] = set()
-        """Whoever has a transfer, or one that is being prepared."""
+        self._clients: dict[Client, str] = {}
+        """Whoever has a transfer, or one that is being prepared, and the interface that it came by."""
         self._addresses: Counter[str] = Counter()
         self._noise_budget = Budget(rate=1, burst=10)
         self._log_budget = Budget(rate=100, burst=5000)
@@ -168,7 +172,7 @@ class TftpService:
         except NoSuchFile:
             if self._made is None or not self._made.wants(request.filename) or self._tasks is None:
                 return self._missing(datagram, request.filename)
-            self._keep(client)
+            self._keep(client, datagram)
             self._tasks.create_task(self._make(self._made, datagram, request, client))
         except Forbidden:
             self._refuse(datagram, request.filename, ErrorCode.ACCESS_VIOLATION, "access violation")
@@ -209,47 +213,54 @@ class TftpService:
             self._noise("%s: %s", datagram.source, exc)
             return
         transfer = Transfer(client, ReadSession(request, source), source, port, made)
-        self._keep(client)
+        self._keep(client, datagram)
         terms = transfer.session.terms
         self._line(
-            "RRQ hwaddr=%s file=%s size=%d blksize=%d windowsize=%d client=%s",
-            *(self._hwaddr(transfer), printable(request.filename), source.size),
-            *(terms.blksize, terms.windowsize, datagram.source),
+            "RRQ received hwaddr=%s node=%s file=%s size=%d blksize=%d windowsize=%d client=%s if=%s",
+            *self._whose(transfer),
+            *(printable(request.filename), source.size, terms.blksize, terms.windowsize),
+            *(datagram.source, self._clients[client]),
         )
         self._transfers.begin(transfer)
 
-    def _keep(self, client: Client) -> None:
+    def _keep(self, client: Client, datagram: Datagram) -> None:
         if client not in self._clients:
             self._addresses[client[0]] += 1
-        self._clients.add(client)
+            self._clients[client] = _interface(datagram.ifindex)
 
-    def _forget(self, client: Client) -> None:
-        if client in self._clients:
-            self._clients.remove(client)
-            self._addresses[client[0]] -= 1
-            if not self._addresses[client[0]]:
-                del self._addresses[client[0]]
+    def _forget(self, client: Client) -> str:
+        """The interface that it came by."""
+        interface = self._clients.pop(client, None)
+        if interface is None:
+            return "-"
+        self._addresses[client[0]] -= 1
+        if not self._addresses[client[0]]:
+            del self._addresses[client[0]]
+        return interface
 
     def _local(self, datagram: Datagram) -> IPv4Address:
         """The address that the client knows us by; it drops answers of any other."""
         return datagram.local if self.address == _ANY else self.address
 
     def _ended(self, transfer: Transfer) -> None:
-        self._forget(transfer.client)
+        interface = self._forget(transfer.client)
         session, made = transfer.session, transfer.made
         address = IPv4Address(transfer.client[0])
-        name, hwaddr = printable(session.filename), self._hwaddr(transfer)
+        name, (hwaddr, node) = printable(session.filename), self._whose(transfer)
         match session.outcome:
             case Outcome.COMPLETE:
                 self.counters.complete += 1
-                self._line("ACK hwaddr=%s file=%s bytes=%d client=%s", hwaddr, name, session.acked_bytes, address)
+                what = "ACK"
             case Outcome.PROBED:
                 self.counters.probed += 1
-                self._line("tsize probe hwaddr=%s file=%s client=%s", hwaddr, name, address)
+                what = "tsize probe"
             case _:
                 self.counters.failed += 1
-                why, sent = session.outcome.value, session.acked_bytes
-                self._line("%s hwaddr=%s file=%s bytes=%d client=%s", why, hwaddr, name, sent, address)
+                what = session.outcome.value
+        self._line(
+            "%s hwaddr=%s node=%s file=%s bytes=%d client=%s if=%s",
+            *(what, hwaddr, node, name, session.acked_bytes, address, interface),
+        )
         if self._on_event is not None and hwaddr != "-" and made.stage and session.outcome is not Outcome.PROBED:
             stage = made.stage if session.outcome is Outcome.COMPLETE else f"TFTP {session.outcome.value}"
             self._on_event(hwaddr, made.node, stage, made.name or name, size=session.acked_bytes, ipaddr=address)
@@ -265,18 +276,25 @@ class TftpService:
 
     def _refuse(self, datagram: Datagram, filename: str, code: ErrorCode, message: str) -> None:
         self.counters.refused += 1
-        self._line("ERROR %d file=%s client=%s: %s", int(code), printable(filename), datagram.source, message)
+        if self._log_budget.take(time.monotonic()):
+            hwaddr = (self._identify(datagram.source) if self._identify is not None else None) or "-"
+            log.info(
+                "tftp ERROR %d hwaddr=%s node=%s file=%s client=%s if=%s: %s",
+                *(int(code), hwaddr, self._name_of(hwaddr) or "-", printable(filename)),
+                *(datagram.source, _interface(datagram.ifindex), message),
+            )
         self._answer_error(datagram, code, message)
 
     def _answer_error(self, datagram: Datagram, code: ErrorCode, message: str) -> None:
         if self._endpoint is not None:
             self._endpoint.send(serialize(ErrorPacket(code=code, message=message)), datagram.source, datagram.port)
 
-    def _hwaddr(self, transfer: Transfer) -> str:
+    def _whose(self, transfer: Transfer) -> tuple[str, str]:
+        """Hardware address and node, "-" for what nobody knows."""
         if transfer.hwaddr is None:
             address = IPv4Address(transfer.client[0])
             transfer.hwaddr = (self._identify(address) if self._identify is not None else None) or "-"
-        return transfer.hwaddr
+        return transfer.hwaddr, transfer.made.node or self._name_of(transfer.hwaddr) or "-"
 
     def _line(self, text: str, *args: object) -> None:
         if self._log_budget.take(time.monotonic()):
@@ -285,6 +303,14 @@ class TftpService:
     def _noise(self, text: str, *args: object) -> None:
         if self._noise_budget.take(time.monotonic()):
             log.debug("tftp " + text, *args)
+
+
+def _interface(index: int) -> str:
+    """Its name; "-" when it has gone already."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return "-"
 
 
 def _as_netascii(source: Source, name: str) -> Memory:

@@ -53,6 +53,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         lambda: roots,
         port=0,
         identify=lambda address: f"hwaddr-of-{address}",
+        name_of={"hwaddr-of-127.0.0.1": "n1"}.get,
         on_event=events,
         serves=lambda source: str(source) != STRANGER,
     )
@@ -222,7 +223,19 @@ async def test_a_size_probe_is_not_logged_as_failure(running: Running, peer: Pee
     await until(lambda: running.service.counters.probed == 1)
     assert running.service.counters.failed == 0
     assert running.events.seen == []
-    assert "tftp tsize probe hwaddr=hwaddr-of-127.0.0.1 file=text" in caplog.text
+    assert "tftp tsize probe hwaddr=hwaddr-of-127.0.0.1 node=n1 file=text" in caplog.text
+
+
+async def test_one_line_received_and_one_answered(running: Running, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert isinstance(await peer.ask(ReadRequest(filename="text")), Data)
+    peer.send(Ack(block=1))
+    await until(lambda: running.service.counters.complete == 1)
+    whose = "hwaddr=hwaddr-of-127.0.0.1 node=n1 file=text"
+    assert [message for message in caplog.messages if whose in message] == [
+        f"tftp RRQ received {whose} size=8 blksize=512 windowsize=1 client=127.0.0.1 if=lo",
+        f"tftp ACK {whose} bytes=8 client=127.0.0.1 if=lo",
+    ]
 
 
 async def test_names_from_the_network_cannot_forge_a_log_line(
