@@ -182,12 +182,12 @@ class Stages:
 
     async def _send_content(self, request: web.Request, answer: Answer, found: Found) -> web.StreamResponse:
         try:
-            return await self._send_files(request, answer, found)
+            return await self._send_files(request, answer, found, _peer(request, ""))
         except Refused as exc:
             return _refuse(Reason.NOT_FOUND, str(exc))
 
     async def _send(self, request: web.Request, found: Found, peer: Peer) -> web.StreamResponse:
-        return await self._send_files(request, self._answer(found, peer), found)
+        return await self._send_files(request, self._answer(found, peer), found, peer)
 
     def _answer(self, found: Found, peer: Peer) -> BytesAnswer | ArtifactResponse:
         """An event is recorded only when the peer's TCP acknowledged the last byte (not for HEAD, 304 or 416)."""
@@ -202,8 +202,10 @@ class Stages:
         held = self._files.held(found.artifact)
         return ArtifactResponse(found.artifact, cache_control=found.cache_control, on_delivered=delivered, held=held)
 
-    async def _send_files(self, request: web.Request, answer: Answer, found: Found) -> web.StreamResponse:
+    async def _send_files(self, request: web.Request, answer: Answer, found: Found, peer: Peer) -> web.StreamResponse:
         """Raises Refused when that cannot begin."""
+        if found.stage and not answer.at_hand and request.method == "GET":
+            self._received(peer, found)
         try:
             await answer.prepare(request)
         except ConnectionError:
@@ -213,19 +215,37 @@ class Stages:
             raise Refused(Reason.NOT_FOUND, f"{found.name} cannot be read: {exc.strerror or exc}", node=found.node) from exc
         return answer
 
+    def _received(self, peer: Peer, found: Found) -> None:
+        """A line when a file begins to be sent, which may take minutes; what lies in memory has one for its end alone."""
+        whose = self._whose(peer, found)
+        if whose is not None and found.artifact is not None and self._log_budget.take(time.monotonic()):
+            peer, node = whose
+            log.info(
+                "http %s received hwaddr=%s node=%s file=%s size=%d client=%s",
+                *(found.stage.upper(), peer.hwaddr, node.id, found.name, found.artifact.size, peer.remote),
+            )
+
     def _delivered(self, peer: Peer, found: Found, size: int) -> None:
+        whose = self._whose(peer, found)
+        # Nothing is recorded when nobody knows.
+        if whose is not None:
+            self._event(*whose, found.stage, found.name, size)
+
+    def _whose(self, peer: Peer, found: Found) -> tuple[Peer, Node] | None:
+        """The machine and its node: for content without a node in its URL, whose address asked."""
         node = found.node
-        if node is not None:
-            return self._event(peer, node, found.stage, found.name, size)
-        # Content without a node in its URL: whose address asked? Nothing is recorded when nobody knows.
+        if node is not None and peer.hwaddr:
+            return peer, node
         registry = self._files.registry()
         hwaddr = self._identify(peer.address) if peer.address is not None else None
-        node = registry.by_address(peer.address) if peer.address is not None else None
+        if node is None:
+            node = registry.by_address(peer.address) if peer.address is not None else None
         if node is None and hwaddr is not None:
             node = registry.by_hwaddr(hwaddr)
-        if node is not None:
-            known = hwaddr or next((own for own, _ in node.hwaddrs()), "")
-            self._event(Peer(hwaddr=known, remote=peer.remote, address=peer.address), node, found.stage, found.name, size)
+        if node is None:
+            return None
+        known = hwaddr or next((own for own, _ in node.hwaddrs()), "")
+        return Peer(hwaddr=known, remote=peer.remote, address=peer.address), node
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         """The node says of itself that it is up, or that its boot script failed; only its own address may say so."""

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 import os
 import re
 import socket
@@ -144,6 +145,22 @@ async def test_a_boot_from_script_to_up(head: Head) -> None:
         ("up", generation.digest[:19]),
     ]
     assert {event.hwaddr for event in head.events} == {HWADDR}
+
+
+async def test_a_file_has_a_line_when_it_begins_and_one_when_it_has_arrived(
+    head: Head, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (head.catalog.get("img") / "usr/lib/large").write_bytes(os.urandom(4 << 20))
+    generation = head.build()
+    head.identified = HWADDR
+    assert (await head.get(f"/generations/{generation.digest}/image"))[0] == 200
+    await head.happened(1)
+    whose = f"hwaddr={HWADDR} node=n1"
+    assert [line for line in caplog.messages if line.startswith("http ")] == [
+        f"http IMAGE received {whose} file=img size={generation.image_size} client=127.0.0.1",
+        f"http IMAGE {whose} sent=img client=127.0.0.1",
+    ]
 
 
 async def test_only_what_arrived_whole_is_recorded(head: Head) -> None:
