@@ -18,7 +18,7 @@ BACKLOG = 4096
 ACCEPTED_AT_ONCE = 64
 """Before the loop's other work gets its turn. asyncio tries as often when descriptors have run out, and logs each time."""
 LOOPBACK = "lo"
-LOOPBACK4, LOOPBACK6 = IPv4Address("127.0.0.1"), IPv6Address("::1")
+LOOPBACK4, ANY6 = IPv4Address("127.0.0.1"), IPv6Address("::")
 
 Place = tuple[IPv4Address | IPv6Address, str]
 """An address, and the interface by which alone it is reached."""
@@ -63,6 +63,8 @@ def _bind(place: Place, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.version == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((str(address), port))
     except BaseException:
         sock.close()

@@ -15,7 +15,7 @@ from bootsvc.config import HttpConfig
 from bootsvc.errors import PortTaken
 from bootsvc.http.connection import ConnectionServer
 from bootsvc.http.dispatch import Counters, Dispatcher
-from bootsvc.http.listening import LOOPBACK, LOOPBACK4, LOOPBACK6, Place, listen, places
+from bootsvc.http.listening import ANY6, LOOPBACK, LOOPBACK4, Place, listen, places
 from bootsvc.http.tls import load_certificate
 from bootsvc.net.links import Link, until_gone
 from images.errors import Error
@@ -64,6 +64,8 @@ class HttpService:
         self._dispatcher = Dispatcher(routes, settings.api_subnets)
         self.bound = 0
         self.bound_tls = 0
+        self._interfaces6: set[str] = set()
+        """Those whose IPv6 addresses are listened on: two networks may share one."""
 
     @property
     def counters(self) -> Counters:
@@ -81,13 +83,7 @@ class HttpService:
                 await self._listen(stack, server, context, host=self._host)
             else:
                 await self._listen(stack, server, context, place=(LOOPBACK4, LOOPBACK))
-                try:
-                    await self._listen(stack, server, context, place=(LOOPBACK6, LOOPBACK))
-                except PortTaken:
-                    raise
-                except Error as exc:
-                    # A machine without IPv6.
-                    log.info("%s", exc)
+                await self._listen6(stack, server, context, LOOPBACK)
             log.info("http listening port=%d tls=%s connections=%d", self.bound, self.bound_tls or "off", most)
             if self._attached is None:
                 ready.set()
@@ -103,6 +99,10 @@ class HttpService:
             async with contextlib.AsyncExitStack() as stack:
                 for place in places(link.address, link.name):
                     await self._listen(stack, server, context, place=place)
+                if link.name not in self._interfaces6:
+                    self._interfaces6.add(link.name)
+                    stack.callback(self._interfaces6.discard, link.name)
+                    await self._listen6(stack, server, context, link.name)
                 log.info("http listening if=%s address=%s", link.name, link.address)
                 begun.set()
                 await until_gone(link)
@@ -110,6 +110,18 @@ class HttpService:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._attached(serve).run(ready))
             await self._watch(server)
+
+    async def _listen6(
+        self, stack: contextlib.AsyncExitStack, server: ConnectionServer, context: ssl.SSLContext | None, interface: str
+    ) -> None:
+        """On every IPv6 address of the interface: what arrives there can be to no other, and they come and go by themselves."""
+        try:
+            await self._listen(stack, server, context, place=(ANY6, interface))
+        except PortTaken:
+            raise
+        except Error as exc:
+            # A machine without IPv6.
+            log.info("%s", exc)
 
     async def _listen(
         self,

@@ -68,7 +68,8 @@ def _places(port: int, service: str, link: Link, everywhere: bool) -> Iterator[P
         case "http" if not everywhere:
             yield socket.AF_INET, str(link.address), port, link.name
             yield socket.AF_INET, "127.0.0.1", port, "lo"
-            yield socket.AF_INET6, "::1", port, "lo"
+            for interface in (link.name, "lo"):
+                yield socket.AF_INET6, "::", port, interface
         case "dhcp":
             yield socket.AF_INET, "0.0.0.0", port, link.name
         case "dns":

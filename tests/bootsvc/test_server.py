@@ -213,6 +213,13 @@ def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any,
     assert reaches("10.77.0.1")
     assert [each for each in ("10.77.0.1", "127.0.0.1", "[::1]") if not reaches(each, on=network.server)] == []
     assert not reaches("192.168.77.1")
+    # IPv6 addresses come later than the server, and are those of the same interfaces.
+    for net, device in (("fd77", "boot0"), ("fd78", "other0")):
+        for namespace, host in ((network.server, 1), (network.client, 2)):
+            network.on(namespace, "ip", "address", "add", f"{net}::{host}/64", "dev", device, "nodad")
+    assert reaches("[fd77::1]", "-g")
+    assert reaches("[fd77::1]", "-g", on=network.server), "this machine itself, without the wire"
+    assert not reaches("[fd78::1]", "-g")
     # Our address by way of another interface.
     network.on(network.client, "ip", "route", "add", "10.77.0.1/32", "dev", "other0")
     assert not reaches("10.77.0.1")
@@ -224,6 +231,7 @@ def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any,
     )
     server.wait_log("http listening if=other0 address=192.168.77.1")
     assert reaches("192.168.77.1")
+    assert reaches("[fd78::1]", "-g")
     # The boot interface is made anew, as a bridge is when the network is restarted.
     network.on(network.server, "ip", "link", "delete", "boot0")
     network.on(network.server, "ip", "link", "add", "boot0", "type", "veth", "peer", "name", "boot0", "netns", network.client)
@@ -231,8 +239,11 @@ def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any,
     network.on(network.client, "ip", "address", "add", "10.77.0.11/24", "dev", "boot0")
     for namespace in (network.server, network.client):
         network.on(namespace, "ip", "link", "set", "boot0", "up")
+    network.on(network.server, "ip", "address", "add", "fd77::1/64", "dev", "boot0", "nodad")
+    network.on(network.client, "ip", "address", "add", "fd77::2/64", "dev", "boot0", "nodad")
     server.wait_log("http listening if=boot0 address=10.77.0.1")
     assert reaches("10.77.0.1")
+    assert reaches("[fd77::1]", "-g")
 
 
 def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp_path: Path) -> None:
