@@ -326,7 +326,9 @@ def _alone(state: Path) -> Iterator[None]:
     try:
         state.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(state.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, "Permission denied", str(state.parent))
+            read_only = os.statvfs(state.parent).f_flag & os.ST_RDONLY
+            number = errno.EROFS if read_only else errno.EACCES
+            raise OSError(number, os.strerror(number), str(state.parent))
     except OSError as exc:
         raise BadState(state, exc.strerror or str(exc), hint=access_hint(exc)) from exc
     try:

@@ -194,7 +194,8 @@ def _check_state(report: Report, config: Config) -> None:
     folder = config.paths.state.parent
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        report.error("state", f"{existing} cannot be written", "leases are kept there")
+        reason = ": its file system is read-only" if os.statvfs(existing).f_flag & os.ST_RDONLY else ""
+        report.error("state", f"{existing} cannot be written{reason}", "leases are kept there")
         return
     try:
         look_at(config.paths.state)

@@ -256,6 +256,21 @@ def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp
     assert f"wwctl: TCP port 9873 is taken by python3 (process {holder.pid})\n" in out
 
 
+def test_a_read_only_file_system_is_called_that(boot_network: Any, tmp_path: Path) -> None:
+    state = tmp_path / "lib"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state)], check=True)
+    try:
+        server = Server(boot_network, tmp_path)
+        out, _ = server.process.communicate(timeout=20)
+        assert server.process.returncode == 1
+        assert re.search(r"cannot use the state database \S+/state.db: Read-only file system\n", out), out
+        checked = server.on_server(*server.wwctl, "server", "--check", check=False)
+        assert f"{state} cannot be written: its file system is read-only" in checked
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
+
+
 def test_a_full_disk_keeps_no_node_from_its_address(boot_network: Any, tmp_path: Path) -> None:
     state = tmp_path / "lib"
     state.mkdir()
