@@ -286,6 +286,9 @@ def _check_nodes(report: Report, config: Config, link: Link | None) -> Registry:
     except Error as exc:
         report.add("nodes", exc)
         return Registry()
+    thief = None if link is None else registry.by_address(link.address)
+    if link is not None and thief is not None:
+        report.warn("nodes", f"node {thief.id} gets no address: its {link.address} is this server's own", "give it another")
     for problem in registry.problems[:MAX_SHOWN]:
         report.warn("nodes", problem)
     if len(registry.problems) > MAX_SHOWN:

@@ -235,6 +235,8 @@ def test_images_loaders_and_nodes(site: Site) -> None:
     assert "warning: 2 nodes (n2, n3) without an image" in found["images"]
     assert "unknown key 'colour'" in found["nodes"]
     assert f"{site.root}/none/undionly.kpxe is missing: BIOS machines cannot boot" in found["loaders"]
+    site.nodes_conf.write_text(NODES.replace("10.77.0.11", "10.77.0.1"))
+    assert "warning: node n1 gets no address: its 10.77.0.1 is this server's own" in site.findings()["nodes"]
     site.nodes_conf.write_text("nodes: [broken\n")
     assert "nodes.conf" in site.findings()["nodes"]
 
