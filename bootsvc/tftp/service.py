@@ -202,9 +202,13 @@ class TftpService:
 
     def _begin(self, datagram: Datagram, request: ReadRequest, client: Client, made: Made) -> None:
         source = made.source
+        if request.mode == "netascii":
+            try:
+                source = _as_netascii(source)
+            except OSError as exc:
+                self._forget(client)
+                return self._refuse(datagram, request.filename, ErrorCode.UNDEFINED, exc.strerror or "it cannot be read")
         try:
-            if request.mode == "netascii":
-                source = _as_netascii(source, request.filename)
             port = self._transfers.open(self._local(datagram), client)
         except (OSError, PortUnavailable) as exc:
             source.close()
@@ -313,11 +317,11 @@ def _interface(index: int) -> str:
         return "-"
 
 
-def _as_netascii(source: Source, name: str) -> Memory:
-    """The file as netascii; block borders do not match the file's, so it is converted whole."""
+def _as_netascii(source: Source) -> Memory:
+    """The file as netascii; block borders do not match the file's, so it is converted whole. Raises OSError."""
     try:
         if source.size > MAX_NETASCII:
-            raise OSError(errno.EFBIG, f"{name} is too large for netascii")
+            raise OSError(errno.EFBIG, "too large for netascii")
         return Memory(netascii(source.read(0, source.size)))
     finally:
         source.close()

@@ -13,6 +13,7 @@ import pytest
 
 from bootsvc.net.buffers import set_buffers
 from bootsvc.tftp import service as tftp_service
+from bootsvc.tftp.files import MAX_NETASCII
 from bootsvc.tftp.packet import Ack, Data, ErrorPacket, OptionAck, Packet, ReadRequest, WriteRequest, parse, serialize
 from bootsvc.tftp.service import TftpService
 
@@ -236,6 +237,13 @@ async def test_one_line_received_and_one_answered(running: Running, peer: Peer, 
         f"tftp RRQ received {whose} size=8 blksize=512 windowsize=1 client=127.0.0.1 if=lo",
         f"tftp ACK {whose} bytes=8 client=127.0.0.1 if=lo",
     ]
+
+
+async def test_what_is_too_large_for_netascii_is_refused_and_not_dropped(running: Running, peer: Peer) -> None:
+    with (running.root / "huge").open("wb") as file:
+        file.truncate(MAX_NETASCII + 1)
+    assert await peer.ask(b"\0\x01huge\0netascii\0") == ErrorPacket(code=0, message="too large for netascii")
+    assert isinstance(await peer.ask(ReadRequest(filename="text")), Data), "the client may ask on"
 
 
 async def test_names_from_the_network_cannot_forge_a_log_line(
