@@ -169,7 +169,7 @@ class Reporter:
     def unsent(self, address: str, interface: str) -> None:
         """The kernel did not take a reply: as an answer it stands in the log already."""
         self.once(
-            ("unsent", address),
+            ("unsent", address, interface),
             "replies to %s cannot be sent on %s: is there a route to it, and does the firewall let them out?",
             *(address, interface),
         )

@@ -246,7 +246,7 @@ async def _check_rivals(report: Report, config: Config, link: Link) -> None:
     try:
         rivals = await find_rivals(link)
     except OSError as exc:
-        report.warn("dhcp", f"whether another DHCP server answers is not known: {exc.strerror}")
+        report.warn("dhcp", f"whether another DHCP server answers on {link.name} is not known: {exc.strerror}")
         return
     if config.dhcp.mode is Mode.PROXY:
         if rivals:
