@@ -29,7 +29,7 @@ from bootsvc.http.discovery import Discovery
 from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
 from bootsvc.loading import load, load_aside
-from bootsvc.net.links import Link, find_link
+from bootsvc.net.links import Link, find_link, until_gone
 from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.networks import NetworkSet
 from bootsvc.net.ra import RouterAdvertiser
@@ -126,10 +126,20 @@ class Application:
         if self._config.dns.enabled:
             services.append(self._dns)
         if self._config.dhcp.enabled:
-            services += [self._dhcp, RouterAdvertiser(self.config)]
+            subnets = Attached("router advertisements", self.config, self._advertise)
+            services += [self._dhcp, RouterAdvertiser(self.config), subnets]
         if self._config.tftp.enabled:
             services += [self._tftp, self._tftp_subnets]
         return [*services, self._http]
+
+    async def _advertise(self, link: Link, begun: asyncio.Event) -> None:
+        """On a subnet as on the boot network, unless they share an interface."""
+        boot = await find_link(self._config.ipaddr, self._config.network)
+        if boot.index == link.index:
+            begun.set()
+            return await until_gone(link)
+        here = RouterAdvertiser(lambda: replace(self._config, ipaddr=link.address, network=link.network))
+        await here.run(begun)
 
     def _make_tftp(self, address: IPv4Address) -> TftpService:
         return TftpService(

@@ -1,8 +1,10 @@
 """Router advertisements: their bytes as scapy reads them, and an answer to a real solicitation."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from appliance import Server
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptSrcLLAddr
 
 from bootsvc.net.ra import serialize_advertisement
@@ -62,3 +64,13 @@ def test_silence(boot_network: Any, sysctl: str, settings: dict[str, Any], said:
     assert boot_network.udhcpc() is not None, "DHCP goes on"
     assert said in served.log
     assert served.stop()["advertisements"] == 0
+
+
+@pytest.mark.root
+def test_so_is_one_on_a_subnet(boot_network: Any, tmp_path: Path) -> None:
+    subnets = "bootsvc: {dhcp: {subnets: [{network: 192.168.77.0/24}]}}\n"
+    Server(boot_network, tmp_path, settings=subnets).wait_log("INFO ready")
+    for device in ("boot0", "other0"):
+        script = SOLICIT.replace("boot0", device)
+        lifetime, flags, hops, _ = boot_network.on(boot_network.client, "python3", "-c", script).split()
+        assert (lifetime, flags, hops) == ("0000", "0", "255")
