@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -41,10 +40,8 @@ HEAD_ROOT = Path("/")
 """Where this machine's own packages lie."""
 
 
-class Identify(Protocol):
-    """Which machine has an address."""
-
-    def __call__(self, address: IPv4Address) -> str | None: ...
+Identify = Callable[[IPv4Address], str | None]
+"""Which machine has an address."""
 
 
 class Reason(Enum):

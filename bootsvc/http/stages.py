@@ -41,10 +41,8 @@ MAX_TOLD = 20_000
 """Machines whose last event is remembered for that."""
 
 
-class Recorder(Protocol):
-    """Where boot events go."""
-
-    def __call__(self, event: BootEvent) -> None: ...
+Recorder = Callable[[BootEvent], None]
+"""Where boot events go."""
 
 
 class Kept(Protocol):

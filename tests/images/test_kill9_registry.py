@@ -106,7 +106,7 @@ def layer_of(tree: Path, names: tuple[str, ...]) -> bytes:
     """A layer by GNU tar: these paths with all below them, and the folders that they are in."""
     parents = sorted({str(parent) for name in names for parent in Path(name).parents})
     below = [os.path.relpath(path, tree) for name in names for path in (tree / name, *sorted((tree / name).rglob("*")))]
-    command = ["tar", "-C", tree, "--format=posix", "--pax-option=delete=atime,delete=ctime", "--no-recursion", "-c"]
+    command = ["tar", "-C", str(tree), "--format=posix", "--pax-option=delete=atime,delete=ctime", "--no-recursion", "-c"]
     return subprocess.run([*command, *parents, *below], check=True, capture_output=True).stdout
 
 
@@ -225,7 +225,7 @@ def finish(site: Site, verb: Verb, image: Any, had: dict[str, int]) -> int:
 
 def measured(site: Site, verbs: dict[str, Verb]) -> dict[str, tuple[float, float]]:
     """As `measure`, with every layer in the cache."""
-    took = {}
+    took: dict[str, tuple[float, float]] = {}
     for name, verb in verbs.items():
         site.prepare()
         took |= measure(site.head, {name: verb}, prepared=True)

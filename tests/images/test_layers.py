@@ -17,6 +17,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layered import apply_tars
+from oci_image import Member
 
 from images.layers import Layer, Link, MalformedLayer, Opaque, Put, Whiteout, plan_layer
 from images.rootfs import UnsafePath
@@ -227,7 +228,7 @@ def test_a_link_entry_that_becomes_a_directory_again(oci: ModuleType, unpack: Un
     assert _names(root) == ["a", "a/1", "a/2", "a/4", "l"]
 
 
-def _hostile(oci: ModuleType, outside: str) -> dict[str, tuple[list[object], str]]:
+def _hostile(oci: ModuleType, outside: str) -> dict[str, tuple[list[Member], str]]:
     far = "../" * 30
     return {
         "dots": ([oci.Member("../evil")], "'..' in its path"),

@@ -234,7 +234,8 @@ async def test_basic_access(private_registry: Any, image: Any, bring: Importer) 
     private_registry.push("lab/secret", "1", image)
     text = f"{private_registry.host}/lab/secret:1"
     await bring(text, username="admin", password="s:cret")
-    for wrong in ({}, {"username": "admin", "password": "wrong"}):
+    wrongs: list[dict[str, Any]] = [{}, {"username": "admin", "password": "wrong"}]
+    for wrong in wrongs:
         with pytest.raises(Unauthorized) as caught:
             await bring(text, **wrong)
         assert "--username" in (caught.value.hint or "")

@@ -100,8 +100,8 @@ def once(client: Callable[..., "subprocess.Popen[str]"], **options: str) -> str:
     return said
 
 
-def file(content: bytes, mode: int = 0o644, **owner: int) -> Item:
-    return Item(path=b"", mode=stat.S_IFREG | mode, content=content, **owner)
+def file(content: bytes, mode: int = 0o644, *, uid: int = 0, gid: int = 0) -> Item:
+    return Item(path=b"", mode=stat.S_IFREG | mode, content=content, uid=uid, gid=gid)
 
 
 def test_it_reports_and_writes_what_is_new(head: HeadNode, client: Any, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def _signalled(number: int) -> Callable[[Any, str, "subprocess.Popen[str]", Path
     def release(network: Any, machine: str, process: "subprocess.Popen[str]", folder: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         # What runs in a PID namespace is the child of the `unshare` that we know.
+        assert isinstance(process.args, list)
         os.kill(int(children[0]) if children and "--fork" in process.args else process.pid, number)
 
     return release

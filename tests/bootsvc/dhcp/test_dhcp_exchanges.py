@@ -102,8 +102,8 @@ class Served:
         self.exchanges = Exchanges(lambda: self.config, lambda: self.nodes, self.disk, self._event)
         self.exchanges.serve([[LINK]], frozenset({SERVER}))
 
-    def _event(self, *what: object, ipaddr: IPv4Address | None = None) -> None:
-        self.events.append((*what, ipaddr))
+    def _event(self, hwaddr: str, node: str | None, stage: str, detail: str, *, ipaddr: IPv4Address | None = None) -> None:
+        self.events.append((hwaddr, node, stage, detail, ipaddr))
 
     def ask(
         self,

@@ -26,6 +26,7 @@ from bootsvc.config import HttpConfig, TlsConfig
 from bootsvc.http import service as http_service
 from bootsvc.http.files import ArtifactResponse, BytesAnswer
 from bootsvc.http.service import HttpService
+from images.errors import Error
 
 LARGE = 16 << 20
 QUICK = HttpConfig(header_seconds=1, stall_seconds=1, idle_seconds=1, drain_seconds=1)
@@ -318,7 +319,7 @@ async def test_a_certificate_that_is_none_is_said(large: Artifact, tmp_path: Pat
     (tmp_path / "crt").write_text("nonsense")
     tls = TlsConfig(certificate=tmp_path / "crt", key=tmp_path / "key", port=0)
     site = Site(large, HttpConfig(tls=tls))
-    with pytest.raises(http_service.Error, match="TLS cannot use the certificate"):
+    with pytest.raises(Error, match="TLS cannot use the certificate"):
         await site.service.run(asyncio.Event())
 
 

@@ -79,7 +79,7 @@ async def head(tmp_path: Path, require_tool: Any) -> AsyncIterator[Head]:
     artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: HeadNode(server))
     files = BootFiles(artifacts, lambda: registry, urls, catalog.find_rootfs)
 
-    def identify(_: IPv4Address) -> str | None:
+    def identify(address: IPv4Address) -> str | None:
         return made.identified
 
     def on_event(

@@ -64,6 +64,10 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         task.cancel()
 
 
+async def completed(running: Running, count: int) -> None:
+    await until(lambda: running.service.counters.complete == count)
+
+
 async def client(*command: str, cwd: Path, stdin: str = "") -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -187,7 +191,7 @@ async def test_a_transfer_has_its_own_port_and_refuses_strangers(running: Runnin
         stranger.close()
     assert running.service.counters.complete == 0
     peer.send(Ack(block=1))
-    await until(lambda: running.service.counters.complete == 1)
+    await completed(running, 1)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -242,7 +246,12 @@ async def test_noise_is_counted(running: Running, peer: Peer) -> None:
 
 async def test_nothing_is_sent_where_nobody_boots(running: Running, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     stranger = Peer(running.service.port, STRANGER)
-    packets = [ReadRequest(filename="text"), ReadRequest(filename="none"), WriteRequest(filename="text"), b"noise"]
+    packets: list[Packet | bytes] = [
+        ReadRequest(filename="text"),
+        ReadRequest(filename="none"),
+        WriteRequest(filename="text"),
+        b"noise",
+    ]
     try:
         for packet in packets:
             stranger.send(packet)
@@ -280,7 +289,7 @@ async def test_a_repeated_request_opens_no_second_transfer(running: Running, pee
     peer.send(request)
     first = await peer.ask(request)
     peer.send(Ack(block=1))
-    await until(lambda: running.service.counters.complete == 1)
+    await completed(running, 1)
     assert first == Data(block=1, data=b"one\ntwo\n")
     assert running.service.counters.requests == 2
 
@@ -291,7 +300,7 @@ async def test_a_client_that_begins_again_has_another_port_of_ours(running: Runn
         assert isinstance(await peer.ask(ReadRequest(filename="text")), Data)
         ports.append(peer.server[1])
         peer.send(Ack(block=1))
-        await until(lambda count=count: running.service.counters.complete == count)
+        await completed(running, count)
         peer.server = ("127.0.0.1", running.service.port)
     assert len(set(ports)) == 3
     other = Peer(running.service.port)

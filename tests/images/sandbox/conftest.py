@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,14 +47,13 @@ class Image:
     name: str
     lock: Path
 
-    def request(self, *argv: str, **fields: object) -> SandboxRequest:
-        wanted = {"rootfs": self.rootfs, "name": self.name, "lock": self.lock, "argv": argv, **fields}
-        return SandboxRequest(**wanted)  # type: ignore[arg-type]
+    def request(self, *argv: str, **fields: Any) -> SandboxRequest:
+        return SandboxRequest(**{"rootfs": self.rootfs, "name": self.name, "lock": self.lock, "argv": argv, **fields})
 
     def program(self, *argv: str, binds: tuple[str, ...] = (), readonly: bool = False) -> list[str]:
         """The command line of a process of its own that calls `run`."""
-        wanted = {"rootfs": str(self.rootfs), "name": self.name, "lock": str(self.lock), "argv": argv}
-        wanted |= {"binds": binds, "readonly": readonly}
+        wanted: dict[str, object] = {"rootfs": str(self.rootfs), "name": self.name, "lock": str(self.lock)}
+        wanted |= {"argv": argv, "binds": binds, "readonly": readonly}
         return [sys.executable, "-c", _RUN, json.dumps(wanted)]
 
     def snapshot(self) -> Snapshot:

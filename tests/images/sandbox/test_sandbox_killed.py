@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from images import locks
+from images.errors import Error
 from images.sandbox import mountpoints
 from images.sandbox import run as sandbox
 
@@ -156,7 +157,7 @@ def test_a_damaged_record_is_one_sentence(bare: Any) -> None:
     record = Path(mountpoints.record_path(str(bare.rootfs)))
     for content in (b"", b"{}", json.dumps([]).encode()):
         record.write_bytes(content)
-        with pytest.raises(sandbox.Error, match="cannot work off") as caught:
+        with pytest.raises(Error, match="cannot work off") as caught:
             sandbox.run(bare.request("true"))
         assert caught.value.hint is not None
     record.unlink()
