@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -332,7 +331,9 @@ CLIENTS: dict[str, Callable[[str, Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_clients_that_people_have(large: Artifact, tmp_path: Path, client: str, require_tool: Any) -> None:
+async def test_clients_that_people_have(
+    large: Artifact, tmp_path: Path, client: str, require_tool: Callable[..., Path]
+) -> None:
     whole = b"".join(path.read_bytes() for path, _ in large.parts)
     async with serving(large, HttpConfig()) as site:
         command = CLIENTS[client](f"http://127.0.0.1:{site.port}//large", tmp_path / "got")

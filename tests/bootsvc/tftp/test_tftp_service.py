@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -101,7 +100,7 @@ async def check_bytes(running: Running, got: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*loaders(), "big"])
 @pytest.mark.parametrize("blksize", ["512", "1468", "65464"])
-async def test_curl(running: Running, require_tool: Any, tmp_path: Path, name: str, blksize: str) -> None:
+async def test_curl(running: Running, require_tool: Callable[..., Path], tmp_path: Path, name: str, blksize: str) -> None:
     url = f"tftp://127.0.0.1:{running.service.port}/{name}"
     curl = str(require_tool("curl"))
     status, out = await client(curl, "-sSf", "--tftp-blksize", blksize, "-o", "got", url, cwd=tmp_path)
@@ -110,7 +109,7 @@ async def test_curl(running: Running, require_tool: Any, tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("options", [[], ["--option", "blksize 1428"], ["--option", "windowsize 8", "--option", "tsize 0"]])
-async def test_atftp(running: Running, require_tool: Any, tmp_path: Path, options: list[str]) -> None:
+async def test_atftp(running: Running, require_tool: Callable[..., Path], tmp_path: Path, options: list[str]) -> None:
     port = str(running.service.port)
     atftp = str(require_tool("atftp"))
     command = [atftp, *options, "--get", "--remote-file", "big", "--local-file", "got", "127.0.0.1", port]
@@ -121,7 +120,7 @@ async def test_atftp(running: Running, require_tool: Any, tmp_path: Path, option
 
 # curl refuses an empty file, taking its tsize of 0 for an error.
 @pytest.mark.parametrize("name", [*loaders(), "empty"])
-async def test_tftp_hpa(running: Running, require_tool: Any, tmp_path: Path, name: str) -> None:
+async def test_tftp_hpa(running: Running, require_tool: Callable[..., Path], tmp_path: Path, name: str) -> None:
     port = str(running.service.port)
     tftp = str(require_tool("tftp", package="tftp-hpa"))
     status, out = await client(tftp, "-m", "binary", "127.0.0.1", port, "-c", "get", name, "got", cwd=tmp_path)
@@ -129,7 +128,7 @@ async def test_tftp_hpa(running: Running, require_tool: Any, tmp_path: Path, nam
     await check_bytes(running, tmp_path / "got", name)
 
 
-async def test_netascii(running: Running, require_tool: Any, tmp_path: Path) -> None:
+async def test_netascii(running: Running, require_tool: Callable[..., Path], tmp_path: Path) -> None:
     port = str(running.service.port)
     tftp = str(require_tool("tftp", package="tftp-hpa"))
     status, out = await client(tftp, "-m", "ascii", "127.0.0.1", port, "-c", "get", "text", "got", cwd=tmp_path)
@@ -137,7 +136,7 @@ async def test_netascii(running: Running, require_tool: Any, tmp_path: Path) -> 
     assert (tmp_path / "got").read_bytes() == b"one\ntwo\n"
 
 
-async def test_a_missing_file_is_said(running: Running, require_tool: Any, tmp_path: Path) -> None:
+async def test_a_missing_file_is_said(running: Running, require_tool: Callable[..., Path], tmp_path: Path) -> None:
     url = f"tftp://127.0.0.1:{running.service.port}/none"
     status, _ = await client(str(require_tool("curl")), "-sSf", "-o", "got", url, cwd=tmp_path)
     assert status == 68  # curl: TFTP file not found
