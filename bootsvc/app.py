@@ -20,13 +20,14 @@ from bootsvc.artifacts import Artifacts
 from bootsvc.attached import Attached, AttachedAddresses
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
-from bootsvc.config import Config, Listen
+from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.dns.service import DnsService
 from bootsvc.errors import AlreadyServing, BadState, PortTaken, PortUnavailable, access_hint
 from bootsvc.http.api import Api
 from bootsvc.http.discovery import Discovery
 from bootsvc.http.service import HttpService
+from bootsvc.http.settings import Listen
 from bootsvc.http.stages import Stages
 from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from bootsvc.config import Config, Listen
+from bootsvc.config import Config
 from bootsvc.database import look_at
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import BadState, NoInterface
+from bootsvc.http.settings import Listen
 from bootsvc.http.tls import load_certificate
 from bootsvc.loaders import find_loader
 from bootsvc.net.links import Link, choose_link, list_links

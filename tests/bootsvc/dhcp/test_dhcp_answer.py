@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bootsvc.config import DhcpConfig
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.request import BootRequest, Client
+from bootsvc.dhcp.settings import DhcpConfig
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from netboot.node import Node, to_node

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig
+from bootsvc.config import Config
 from bootsvc.dhcp import exchanges, options
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.exchanges import Exchanges
@@ -16,7 +16,7 @@ from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.request import Arrival
-from bootsvc.dhcp.settings import Mode, Unknown
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Unknown
 from bootsvc.errors import BadState
 from bootsvc.net.links import Link
 from bootsvc.net.udp import Datagram

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig
+from bootsvc.config import Config
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.complaints import MAX_REMEMBERED, Once
@@ -18,7 +18,7 @@ from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival, find_rival, probe
-from bootsvc.dhcp.settings import Mode, Subnet, Unknown
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Subnet, Unknown
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from bootsvc.net.links import Link

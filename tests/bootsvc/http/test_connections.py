@@ -21,10 +21,10 @@ from aiohttp import web
 from conditions import until
 
 from bootsvc.artifacts import Artifact
-from bootsvc.config import HttpConfig, TlsConfig
 from bootsvc.http import service as http_service
 from bootsvc.http.files import ArtifactResponse, BytesAnswer
 from bootsvc.http.service import HttpService
+from bootsvc.http.settings import HttpConfig, TlsConfig
 from images.errors import Error
 
 LARGE = 16 << 20
