@@ -12,8 +12,10 @@ from netboot import overlay, overlay_toml
 from netboot.engines import suffix_of
 from netboot.overlay import Attributes, Description
 
-UNFINISHED = ".new-"
-"""How the name begins of what is not complete yet."""
+UNFINISHED = ".bootsvc-new-"
+"""How the name begins of what is not complete yet, or no longer. It lies beside the overlay, on the same file system, where
+others may have files of their own; no overlay's name begins with a dot, and no build looks there.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ def forget(folder: Path, path: str) -> None:
 
 
 def _describe(folder: Path, description: Description) -> None:
+    folder = folder.resolve()
     staged = folder.parent / f"{UNFINISHED}{folder.name}.toml"
     staged.write_text(overlay_toml.emit(description))
     staged.replace(folder / "overlay.toml")

@@ -21,11 +21,6 @@ from images.rename import exchange, sync_file_system
 from images.rootfs import remove_tree
 from netboot import overlay
 
-_STAGING, _GONE = UNFINISHED, ".old-"
-"""Beside the overlays, on the same file system: no overlay's name begins with a dot, and no build looks there."""
-_ELSEWHERE = ".bootsvc-new-"
-"""The same beside an overlay that is a link to a folder elsewhere, where others have files of their own."""
-
 
 class BadOverlayName(Error):
     def __init__(self, name: str) -> None:
@@ -114,11 +109,9 @@ class SiteOverlays:
             raise ShippedOverlay(name)
         if not force and any(overlay.tree(folder).iterdir()):
             raise Error(f"overlay {name!r} is not empty", hint="--force deletes it with all its files")
-        with self._changing():
-            gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
+        with self._changing(), self._staged() as gone:
             folder.rename(gone / name)
             sync_folder(self.site)
-            _discard(gone)
 
     def write(self, name: str, path: str, data: bytes, wanted: Mode, *, parents: bool = False) -> None:
         """Put a file there, whole, in place of what was there. Raises NoParent or Error."""
@@ -137,7 +130,7 @@ class SiteOverlays:
 
     def make_directory(self, name: str, path: str, mode: int, *, parents: bool = False) -> None:
         """Raises NoParent, FileExists or Error."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = place(overlay.tree(self.find(name)), name, path)
             if os.path.lexists(full) and not (parents and full.is_dir()):
                 raise FileExists(name, path, hint="chmod changes its mode")
@@ -150,7 +143,7 @@ class SiteOverlays:
 
     def change(self, name: str, path: str, wanted: Mode) -> None:
         """Other permission bits, or another owner. Raises FileNotInOverlay, or Error for a link."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             folder = self.find(name)
             full = self._existing(folder, name, path)
             is_link = full.is_symlink() if full is not None else path in declared_links(folder)
@@ -160,7 +153,7 @@ class SiteOverlays:
 
     def delete_file(self, name: str, path: str, *, force: bool = False, parents: bool = False) -> None:
         """Delete a file, or with `force` a folder that has files; with `parents` also the folders that are empty then."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = self._existing(self.find(name), name, path)
             if full is not None and full.is_dir() and not full.is_symlink() and any(full.iterdir()) and not force:
                 raise Error(f"{path!r} in overlay {name!r} is a folder with files", hint="--force deletes it with all of them")
@@ -168,9 +161,8 @@ class SiteOverlays:
             tree = overlay.tree(folder)
             full = place(tree, name, path)
             if os.path.lexists(full):
-                gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
-                full.rename(gone / "file")
-                _discard(gone)
+                with self._staged(name) as gone:
+                    full.rename(gone / "file")
             forget(folder, path)
             for parent in full.relative_to(tree).parents if parents else ():
                 if parent == Path() or any((tree / parent).iterdir()):
@@ -188,12 +180,12 @@ class SiteOverlays:
         raise FileNotInOverlay(name, path)
 
     def _put(self, name: str, path: str, make: Callable[[Path], None], wanted: Mode | None, *, parents: bool) -> None:
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = place(overlay.tree(self.find(name)), name, path)
             if full.is_dir() and not full.is_symlink():
                 raise FileExists(name, path, hint="it is a folder; name a file in it")
             self._need_parent(name, path, parents=parents)
-            with self._staged() as staging:
+            with self._staged(name) as staging:
                 make(staging / "file")
                 folder = changing.writable(name)
                 full = place(overlay.tree(folder), name, path)
@@ -211,10 +203,14 @@ class SiteOverlays:
         if not parents and parent != Path() and not (tree / parent).is_dir():
             raise NoParent(name, str(parent))
 
+    def _beside(self, name: str) -> Path:
+        """The folder that holds the site's overlay of this name, which may be a link to one elsewhere."""
+        return (self.site / name).resolve().parent if self.is_site(name) else self.site
+
     @contextlib.contextmanager
-    def _staged(self, beside: Path | None = None) -> Iterator[Path]:
-        """An empty folder that vanishes with what is still in it."""
-        staging = Path(tempfile.mkdtemp(prefix=_ELSEWHERE if beside else _STAGING, dir=beside or self.site))
+    def _staged(self, name: str = "") -> Iterator[Path]:
+        """An empty folder that vanishes with what is still in it, on the file system of the overlay `name`."""
+        staging = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._beside(name)))
         staging.chmod(0o755)
         try:
             yield staging
@@ -222,13 +218,14 @@ class SiteOverlays:
             _discard(staging)
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator["_Changing"]:
-        """Alone; what a killed command left is removed first."""
+    def _changing(self, name: str = "") -> Iterator["_Changing"]:
+        """Alone; what a killed command left is removed first, also beside the overlay `name` when it is a link."""
         self.site.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(self.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _remove_unfinished(self.site, _STAGING, _GONE)
+            for folder in {self.site, self._beside(name)}:
+                _remove_unfinished(folder)
             yield _Changing(self)
         finally:
             os.close(descriptor)
@@ -240,13 +237,12 @@ class SiteOverlays:
 
         Raises OverlayNotFound, or Error when something is mounted in it or it cannot be copied.
         """
-        with self._changing():
+        with self._changing(name):
             self.find(name)
             known = self.is_site(name)
             # A link to a folder elsewhere stays one.
             folder = (self.site / name).resolve()
-            _remove_unfinished(folder.parent, _ELSEWHERE)
-            with self._staged(None if folder.parent == self.site.resolve() else folder.parent) as staging:
+            with self._staged(name) as staging:
                 copies = SiteOverlays(staging, self.folders[1])
                 if known:
                     _copy(folder, staging / name)
@@ -284,9 +280,9 @@ class _Changing:
         return self.overlays.clone(name)
 
 
-def _remove_unfinished(folder: Path, *prefixes: str) -> None:
+def _remove_unfinished(folder: Path) -> None:
     """What killed commands left."""
-    for left in [path for path in folder.iterdir() if path.name.startswith(prefixes)]:
+    for left in [path for path in folder.iterdir() if path.name.startswith(UNFINISHED)]:
         _discard(left)
 
 
