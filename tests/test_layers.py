@@ -44,6 +44,7 @@ PURE = (
     "bootsvc.net.networks",
     "bootsvc.process.firewall",
     "bootsvc.process.unit",
+    "bootsvc.restart",
     "bootsvc.tftp.packet",
     "bootsvc.tftp.session",
     "bootsvc.tftp.settings",

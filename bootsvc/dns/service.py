@@ -153,7 +153,7 @@ class DnsService:
                 Domain(
                     name=(config.dns.domain or domain).lower().strip("."),
                     whole=bool(config.dns.domain),
-                    server=name or SELF,
+                    server=name if name and name != "localhost" else SELF,
                     address=link.address,
                     network=config.network or link.network,
                     serial=int(time.time()),
