@@ -11,7 +11,8 @@ from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, DNSRRSOA
 
 from bootsvc.dns.packet import Body, Query, body_of, opt, parse_query, parse_response, respond, serialize_query
 from bootsvc.dns.prepared import Prepared
-from bootsvc.dns.zone import Answer, Domain, Rcode, Record, Type, Zone
+from bootsvc.dns.records import Answer, Rcode, Record, Type
+from bootsvc.dns.zone import Domain, Zone
 from bootsvc.errors import MalformedPacket
 from netboot.node import to_node
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bootsvc.dns.zone import Answer, Domain, Rcode, Type, Zone
+from bootsvc.dns.records import Answer, Rcode, Type
+from bootsvc.dns.zone import Domain, Zone
 from netboot.node import to_node
 
 SERVER = IPv4Address("10.77.0.1")
