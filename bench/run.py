@@ -18,13 +18,13 @@ import gotemplate_render
 import import_registry
 import is_current
 import overlays
+import provenance
 import rebuild_one_file
 import records
 import reimport
 import report
 import serve_http
 import serve_tftp
-import surroundings
 from context import Context
 from figures import Report, Subject
 from places import CACHE
@@ -91,11 +91,11 @@ def _measure(arguments: argparse.Namespace) -> Report:
                 date=time.strftime("%Y-%m-%d"),
                 quick=quick,
                 rounds=context.rounds,
-                commit=surroundings.commit(),
-                machine=surroundings.machine(folder),
-                versions=surroundings.versions(),
+                commit=provenance.commit(),
+                machine=provenance.machine(folder),
+                versions=provenance.versions(),
                 load=load,
-                cores=surroundings.cores(),
+                cores=provenance.cores(),
                 subjects=tuple(_subjects(context, arguments.only or list(SUBJECTS))),
             )
         finally:

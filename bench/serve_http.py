@@ -8,7 +8,7 @@ from functools import partial
 from context import Context
 from figures import Comparison, Kind, Limit, Runs, Subject, Target
 from headnode import HeadNode
-from network import Network, Served
+from namespace import Network, Served
 from places import WWCTL
 
 CLIENTS, SMALL_CLIENTS = 16, 64

@@ -5,7 +5,7 @@ from functools import partial
 from context import Context
 from figures import Comparison, Kind, Subject, Target
 from headnode import HeadNode
-from network import Network, Served
+from namespace import Network, Served
 from places import WWCTL
 
 SIZE = 1 << 20

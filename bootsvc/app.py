@@ -1,44 +1,39 @@
-"""Composition root: configuration and nodes → services → one TaskGroup; signals; reload when a file changes."""
+"""Composition root: configuration and nodes → services → one TaskGroup; reload when a file changes."""
 
 import asyncio
-import errno
 import logging
-import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bootsvc.artifacts import Artifacts
 from bootsvc.attached import Attached, AttachedAddresses
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
-from bootsvc.config import Config, Listen
+from bootsvc.config import Config
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.dns.service import DnsService
-from bootsvc.errors import AlreadyServing, BadState, PortTaken, PortUnavailable, access_hint
+from bootsvc.errors import PortTaken, PortUnavailable
 from bootsvc.http.api import Api
 from bootsvc.http.discovery import Discovery
 from bootsvc.http.service import HttpService
+from bootsvc.http.settings import Listen
 from bootsvc.http.stages import Stages
-from bootsvc.loading import load, load_aside
 from bootsvc.net.links import Link, find_link, until_gone
 from bootsvc.net.neighbours import Neighbours
 from bootsvc.net.networks import NetworkSet
 from bootsvc.net.ra import RouterAdvertiser
-from bootsvc.net.udp import Budget
-from bootsvc.overlays import HeadNode, describe_server, places_of
+from bootsvc.overlays import HeadNode, describe_server, host_name, places_of
 from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
 from bootsvc.process.notify import Notifier
 from bootsvc.registry import Registry
+from bootsvc.restart import until_restart
+from bootsvc.served_nodes import ServedNodes
 from bootsvc.server_urls import ServerUrls
 from bootsvc.state import State
 from bootsvc.store import Store
@@ -48,13 +43,10 @@ from bootsvc.tftp.subnets import TftpSubnets
 from bootsvc.watching import WatchedFile
 from images.catalog import Catalog
 from images.errors import Error
-from images.locks import Locked, exclusive
 from netboot.urls import Urls
 
 log = logging.getLogger(__name__)
 
-MAX_PROBLEMS = 20
-"""Lines logged of what is wrong in nodes.conf."""
 STOP_SECONDS = 30.0
 """The stop takes no longer than this besides what `drain seconds` gives to transfers."""
 POLL_SECONDS = 0.25
@@ -75,10 +67,10 @@ class Application:
         self._link = link
         self._state = state
         self._holders = holders
-        self._store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
-        self._registry = Registry()
-        self._files = WatchedFile(config.source), WatchedFile(config.paths.nodes_conf)
-        self.load_nodes()
+        store = Store(config.paths.nodes_conf, config.paths.nodes_cache)
+        self._files = WatchedFile(config.source), WatchedFile(store.path)
+        self._nodes = ServedNodes(store, self._boot_network, link.address)
+        self._nodes.load()
         urls = Urls(address=link.address, port=config.http.port, tls=config.http.tls is not None)
         catalog = Catalog(chroots=config.paths.chroots, provision=config.paths.provision)
         self._dhcp = DhcpService(self.config, self.registry, state, on_event=self._on_event)
@@ -100,7 +92,7 @@ class Application:
         self._tftp_subnets = TftpSubnets(self.config, self._make_tftp)
         stages = Stages(self._boot_files, self._identify, self.record, state.written)
         api = Api(state.last_events, self.registry, self._counters)
-        discovery = Discovery(self._store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
+        discovery = Discovery(store, self.config, self.registry, self._find_lessee, ServerUrls(urls, self._subnets))
         routes = [*stages.routes(), *api.routes(), *discovery.routes()]
         somewhere = None if config.http.listen is Listen.ALL else partial(Attached, "http", self.config, boot=True)
         self._http = HttpService(config.http.port, routes, settings=config.http, attached=somewhere)
@@ -113,12 +105,15 @@ class Application:
         return self._config
 
     def registry(self) -> Registry:
-        return self._registry
+        return self._nodes.registry
+
+    def _boot_network(self) -> IPv4Network:
+        return self._config.network or self._link.network
 
     @property
     def status(self) -> str:
         """One line for systemd."""
-        return f"{len(self._registry.nodes)} nodes, on {self._link.name} ({self._link.address})"
+        return f"{len(self.registry().nodes)} nodes, on {self._link.name} ({self._link.address})"
 
     def services(self) -> list[Service]:
         """What the configuration asks for; DNS first, since DHCP tells of it; HTTP last: if it answers `/status`, all do."""
@@ -156,49 +151,13 @@ class Application:
         """Whether a machine with this address may be one that boots from here."""
         config = self._config
         if self._near is None or self._near[0] is not config:
-            networks = (config.network or self._link.network, *self._subnets(), *config.tftp.networks)
+            networks = (self._boot_network(), *self._subnets(), *config.tftp.networks)
             self._near = config, NetworkSet.of(networks)
-        return address in self._near[1] or self._registry.is_near(address)
+        return address in self._near[1] or self.registry().is_near(address)
 
     def _subnets(self) -> Sequence[IPv4Network]:
         """Those besides the boot network."""
         return [subnet.network for subnet in self._config.dhcp.subnets]
-
-    def load_nodes(self) -> None:
-        """Read nodes.conf before anything is served; a broken one leaves no nodes, and says why."""
-        try:
-            self._use(load(self._store, self._config.network or self._link.network, self._registry))
-        except Error as exc:
-            log.error("nodes.conf is not used: %s", exc)
-
-    async def _reload_nodes(self) -> None:
-        """Read nodes.conf anew; one that is broken or gone leaves the nodes as they were, and is said once."""
-        registry = self._registry
-        try:
-            if self._store.identity() is None and registry.nodes:
-                log.error("nodes.conf is gone, the nodes stay as they were: there is no %s", self._store.path)
-            else:
-                network = self._config.network or self._link.network
-                registry = await load_aside(self._store, network, registry)
-        except (Error, OSError) as exc:
-            log.error("nodes.conf is not used, the nodes stay as they were: %s", exc)
-        link = self._dns.link
-        zone = None if link is None else await asyncio.to_thread(self._dns.build, registry.nodes, self._config, link)
-        if registry is not self._registry:
-            self._use(registry)
-        if zone is not None and self._dns.link is not None:
-            self._dns.use(zone)
-
-    def _use(self, registry: Registry) -> None:
-        self._registry = registry
-        thief = registry.by_address(self._link.address)
-        if thief is not None:
-            log.warning("node %s gets no address: its %s is this server's own", thief.id, self._link.address)
-        for problem in self._registry.problems[:MAX_PROBLEMS]:
-            log.warning("%s", problem)
-        if len(registry.problems) > MAX_PROBLEMS:
-            log.warning("%d more like these: `wwctl node list` shows them all", len(registry.problems) - MAX_PROBLEMS)
-        log.info("%d nodes loaded from %s", len(self._registry.nodes), self._store.path)
 
     def _load_config(self) -> None:
         try:
@@ -206,7 +165,9 @@ class Application:
         except Error as exc:
             log.error("warewulf.conf is not used, the settings stay as they were: %s", exc)
             return
-        self._loaded = _reloaded(self._loaded, new)
+        self._loaded, waiting = until_restart(self._loaded, new)
+        for name in waiting:
+            log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
         self._config = self._with_dns(self._loaded)
         log.info("warewulf.conf loaded")
 
@@ -226,6 +187,34 @@ class Application:
 
     def _dns_holder(self, protocol: str, port: int) -> str:
         return self._holder(protocol, port, self._link.address)
+
+    async def _reload_nodes(self) -> None:
+        """Names are taken over with the nodes that have them, so that nobody meets one without the other."""
+        registry = await self._nodes.read()
+        link = self._dns.link
+        zone = None if link is None else await asyncio.to_thread(self._dns.build, registry.nodes, self._config, link)
+        self._nodes.use(registry)
+        if zone is not None and self._dns.link is not None:
+            self._dns.use(zone)
+
+    async def run(self, stop: asyncio.Event, reload: asyncio.Event) -> None:
+        """Every service until `stop` is set; `reload` has all files read anew."""
+        notifier = Notifier()
+        async with asyncio.TaskGroup() as tasks:
+            running = []
+            for service in self.services():
+                ready = asyncio.Event()
+                running.append(tasks.create_task(service.run(ready)))
+                await ready.wait()
+            running += [tasks.create_task(self.watch(reload, notifier)), tasks.create_task(notifier.beat())]
+            privileges.limit_thread()
+            notifier.ready(self.status)
+            log.info("ready")
+            await stop.wait()
+            log.info("stopping")
+            notifier.stopping(self._config.http.drain_seconds + STOP_SECONDS)
+            for task in running:
+                task.cancel()
 
     async def watch(self, reload: asyncio.Event, notifier: Notifier) -> None:
         """Read changed files, or both when `reload` is set (SIGHUP)."""
@@ -278,7 +267,7 @@ class Application:
         return self._neighbours.find_hwaddr(address) or self._dhcp.find_hwaddr(address)
 
     def _name_of(self, hwaddr: str) -> str | None:
-        node = self._registry.by_hwaddr(hwaddr)
+        node = self.registry().by_hwaddr(hwaddr)
         return None if node is None else node.id
 
     def _find_lessee(self, address: IPv4Address) -> str | None:
@@ -301,113 +290,3 @@ class Application:
         """The head node as overlays see it, now."""
         config = self._config
         return HeadNode(describe_server(config, urls, self._link.network), places_of(config, self._addresses.now))
-
-
-def _reloaded(old: Config, new: Config) -> Config:
-    """`new`, but what the running sockets were made from stays `old`, so that no answer mixes the two."""
-    fixed = [name for name in ("ipaddr", "network", "paths", "http") if getattr(new, name) != getattr(old, name)]
-    kept = replace(new, **{name: getattr(old, name) for name in fixed})
-    if "ipaddr" in fixed or "network" in fixed:
-        # The new range lies in the new network.
-        kept = replace(kept, dhcp=old.dhcp)
-    if new.dhcp.enabled != old.dhcp.enabled:
-        fixed.append("dhcp enabled")
-        kept = replace(kept, dhcp=replace(kept.dhcp, enabled=old.dhcp.enabled))
-    if new.tftp.enabled != old.tftp.enabled:
-        fixed.append("tftp enabled")
-        kept = replace(kept, tftp=replace(new.tftp, enabled=old.tftp.enabled))
-    if new.dns.enabled != old.dns.enabled:
-        fixed.append("dns enabled")
-        kept = replace(kept, dns=replace(new.dns, enabled=old.dns.enabled))
-    for name in fixed:
-        log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
-    return kept
-
-
-def host_name(config: Config) -> tuple[str, str]:
-    """This machine's name, and its domain (empty when nobody says it)."""
-    name, _, domain = (config.fqdn or socket.gethostname()).partition(".")
-    return (name if name and name != "localhost" else "warewulf"), domain
-
-
-@contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """Be the only server that works with this state. Raises AlreadyServing."""
-    try:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(state.parent, os.W_OK):
-            read_only = os.statvfs(state.parent).f_flag & os.ST_RDONLY
-            number = errno.EROFS if read_only else errno.EACCES
-            raise OSError(number, os.strerror(number), str(state.parent))
-    except OSError as exc:
-        raise BadState(state, exc.strerror or str(exc), hint=access_hint(exc)) from exc
-    try:
-        with exclusive(state.with_name("server.lock"), holder="wwctl server"):
-            yield
-    except Locked as exc:
-        raise AlreadyServing(exc.pid) from exc
-
-
-async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
-    """Run every service until SIGTERM or SIGINT. Raises Error when one cannot start: nothing is left half running.
-
-    `holders` are the programs that had our ports before.
-    """
-    # Whatever runs in a thread needs nothing for the opening of ports.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=privileges.limit_thread))
-    with _alone(config.paths.state):
-        link = await find_link(config.ipaddr, config.network)
-        state = await asyncio.to_thread(State.open, config.paths.state)
-        failure: Error | None = None
-        application: Application | None = None
-        try:
-            application = Application(config, link, state, holders=holders)
-            stop, reload = asyncio.Event(), asyncio.Event()
-            loop = asyncio.get_running_loop()
-            loop.set_exception_handler(_sparing_handler(Budget(rate=0.1, burst=20)))
-            loop.add_signal_handler(signal.SIGHUP, reload.set)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
-            await _run_all(application, stop, reload)
-        except* Error as group:
-            # What is raised here would come out as a group again.
-            failure = _first(group)
-        finally:
-            await asyncio.to_thread(state.close)
-        if failure is not None:
-            raise application.explain(failure) if application is not None else failure
-
-
-def _sparing_handler(budget: Budget) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Log what nobody caught, but not each of what some stranger makes happen again and again."""
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if budget.take(loop.time()):
-            loop.default_exception_handler(context)
-
-    return handle
-
-
-async def _run_all(application: Application, stop: asyncio.Event, reload: asyncio.Event) -> None:
-    notifier = Notifier()
-    async with asyncio.TaskGroup() as tasks:
-        running = []
-        for service in application.services():
-            ready = asyncio.Event()
-            running.append(tasks.create_task(service.run(ready)))
-            await ready.wait()
-        running += [tasks.create_task(application.watch(reload, notifier)), tasks.create_task(notifier.beat())]
-        privileges.limit_thread()
-        notifier.ready(application.status)
-        log.info("ready")
-        await stop.wait()
-        log.info("stopping")
-        notifier.stopping(application.config().http.drain_seconds + STOP_SECONDS)
-        for task in running:
-            task.cancel()
-
-
-def _first(group: BaseExceptionGroup[Error]) -> Error:
-    """The first of the errors that stopped the server; the others are mostly its consequence."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

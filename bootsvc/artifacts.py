@@ -40,6 +40,8 @@ MAX_GENERATIONS = 256
 """Manifests kept in memory."""
 MAX_VIEWS = 8
 """Indexes of generations kept in memory; each costs some ten megabytes, and few are booted at one time."""
+END = "end-"
+"""Before the name of the generation in the etag of its last archive, which holds nothing but that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,7 @@ class Artifacts:
             path = generation.folder / "end"
             if not path.exists():
                 write_whole(path, end_archive(generation.digest))
-            found = self._ends[generation] = Artifact.of_file(path, f"end-{generation.digest}")
+            found = self._ends[generation] = Artifact.of_file(path, f"{END}{generation.digest}")
         return found
 
     async def overlay(self, node: Node, stage: Stage, generation: Generation) -> Artifact:

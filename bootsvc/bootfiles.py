@@ -3,13 +3,11 @@
 import hmac
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -27,12 +25,7 @@ from netboot.urls import Stage, Urls
 
 log = logging.getLogger(__name__)
 
-MAX_HELD = 256 << 10
-"""Bytes of an artifact that is answered from memory."""
-MAX_HELD_TOTAL = 64 << 20
 SCRIPTS = (Stage.IPXE, Stage.GRUB)
-END = "end-"
-"""Before the name of the generation in the etag of its last archive, which holds nothing but that name."""
 MAX_SCRIPTS = 50_000
 """Scripts kept; there are a few for each hardware address of a node."""
 SCRIPT_SECONDS = 30.0
@@ -41,10 +34,8 @@ HEAD_ROOT = Path("/")
 """Where this machine's own packages lie."""
 
 
-class Identify(Protocol):
-    """Which machine has an address."""
-
-    def __call__(self, address: IPv4Address) -> str | None: ...
+Identify = Callable[[IPv4Address], str | None]
+"""Which machine has an address."""
 
 
 class Reason(Enum):
@@ -124,8 +115,6 @@ class BootFiles:
         self._urls = ServerUrls(server_urls, subnets)
         self._rootfs = rootfs
         self._directories = directories
-        self._held: OrderedDict[tuple[str, tuple[tuple[Path, int], ...]], bytes] = OrderedDict()
-        self._held_total = 0
         self._scripts: dict[tuple[str, Stage, Device, IPv4Address | None], _Kept] = {}
         # A cluster that powers on without an image is told of node by node; a loop of somebody's must not fill the disk.
         self._log_budget = Budget(rate=20, burst=5000)
@@ -274,37 +263,9 @@ class BootFiles:
             artifact = served_loader(name, self._directories())
         return None if artifact is None else Found(artifact=artifact, node=node, stage="efiboot", name=name)
 
-    def held(self, artifact: Artifact) -> bytes | None:
-        """The bytes of a small artifact that is named by its content; None: send its files."""
-        if artifact.size > MAX_HELD or not artifact.etag.startswith(("sha256:", END)):
-            return None
-        # A manifest and the image that it describes have one etag.
-        key = artifact.etag, tuple(artifact.parts)
-        found = self._held.get(key)
-        if found is None:
-            found = _read(artifact)
-            if found is None:
-                return None
-            self._held[key] = found
-            self._held_total += len(found)
-            while self._held_total > MAX_HELD_TOTAL:
-                self._held_total -= len(self._held.popitem(last=False)[1])
-        else:
-            self._held.move_to_end(key)
-        return found if len(found) == artifact.size else found + bytes(artifact.size - len(found))
-
 
 def _problem(stage: Stage, node: Node, reason: Reason, sentence: str, script: str) -> Found:
     return Found(script=script.encode(), node=node, stage=stage.value, name=reason.value, problem=True, why=sentence)
-
-
-def _read(artifact: Artifact) -> bytes | None:
-    """Without the zeros at the end; None when a part has another size than it had. Parts lie under names of their content."""
-    try:
-        parts = [(path.read_bytes(), size) for path, size in artifact.parts]
-    except OSError:
-        return None
-    return b"".join(data for data, _ in parts) if all(len(data) == size for data, size in parts) else None
 
 
 def asset_key_fits(node: Node, asked: Asked) -> bool:

@@ -34,18 +34,18 @@ Every key of Warewulf 4.7 is accepted, used or not. What only bootsvc knows stan
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bootsvc.dhcp import settings as dhcp
-from bootsvc.dhcp.settings import DhcpConfig as DhcpConfig
-from bootsvc.dhcp.settings import dhcp_config
+from bootsvc.dhcp.settings import DhcpConfig, dhcp_config
 from bootsvc.dns import settings as dns
-from bootsvc.dns.settings import DnsConfig, dns_config, ipv4_network
+from bootsvc.dns.settings import DnsConfig, dns_config
 from bootsvc.errors import access_hint
 from bootsvc.headconfig import check_head
+from bootsvc.http import settings as http
+from bootsvc.http.settings import HttpConfig, http_config
 from bootsvc.keytable import (
     Anything,
     ListOf,
@@ -54,8 +54,8 @@ from bootsvc.keytable import (
     Settings,
     Table,
     absolute_path,
-    choice,
     flag,
+    given,
     ipv4,
     ipv4_or_cidr,
     network_or_address,
@@ -63,9 +63,10 @@ from bootsvc.keytable import (
     subnet,
     text,
 )
+from bootsvc.tftp import settings as tftp
+from bootsvc.tftp.settings import TftpConfig, tftp_config
 from bootsvc.yamlfile import compose, read_text, value
 from images.errors import Error
-from netboot.firmware import with_shims
 from netboot.head_conf import HeadConf, head_conf
 
 DEFAULT_SOURCE = Path("/etc/warewulf/warewulf.conf")
@@ -104,65 +105,6 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TftpConfig:
-    enabled: bool = True
-    ipxe: dict[str, str] = field(default_factory=dict)
-    """Client architecture (`00:07`) to loader file, as in Warewulf; empty: `netboot.firmware`'s table."""
-    grub: bool = False
-    """UEFI machines get the distribution's signed shim and GRUB (`warewulf: grubboot`)."""
-    networks: tuple[IPv4Network, ...] = ()
-    """Who may ask besides the boot network, the subnets, and nodes and their networks."""
-
-    @property
-    def loaders(self) -> Mapping[str, str]:
-        """As `ipxe`, with what `grub` makes of it."""
-        return with_shims(self.ipxe) if self.grub else self.ipxe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsConfig:
-    """PEM files, and the port."""
-
-    certificate: Path
-    key: Path
-    port: int = 9874
-
-
-class Listen(Enum):
-    """On which of this machine's addresses HTTP is served."""
-
-    ALL = "all"
-    """As Warewulf's server does."""
-    NETWORKS = "networks"
-    """Those in the boot network and in the subnets, and the loopback ones."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpConfig:
-    """Times in seconds. `secure`: runtime overlays only for whom only root can be, who asks from a port below 1024.
-
-    With `tls` the runtime overlay, which holds secrets, is given by TLS only, as in Warewulf.
-    """
-
-    port: int = 9873
-    listen: Listen = Listen.ALL
-    secure: bool = False
-    """Warewulf's program takes true when nothing is said, but the file that it ships says false; iPXE cannot ask so."""
-    tls: TlsConfig | None = None
-    header_seconds: int = 10
-    """For a request to arrive whole, once it began."""
-    stall_seconds: int = 60
-    """Within which a peer must acknowledge something of what is sent to it."""
-    idle_seconds: int = 75
-    """Between two requests of one connection."""
-    drain_seconds: int = 3
-    """For transfers that are under way when the server stops."""
-    max_connections: int = 4096
-    api_subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
-    """Who may use the API and its events."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageMount:
     """What every exec and shell shows of this machine; with `copy` the image gets a file of its own, if it has none."""
 
@@ -182,8 +124,8 @@ class Config:
     network: IPv4Network | None = None
     paths: Paths = Paths()
     dhcp: DhcpConfig = field(default_factory=DhcpConfig)
-    tftp: TftpConfig = TftpConfig()
-    http: HttpConfig = HttpConfig()
+    tftp: TftpConfig = field(default_factory=TftpConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     dns: DnsConfig = field(default_factory=DnsConfig)
     image_mounts: tuple[ImageMount, ...] = ()
     head: HeadConf = field(default_factory=HeadConf)
@@ -214,7 +156,6 @@ class Config:
 
 
 _UNUSED_PATHS = ("bindir", "srvdir", "firewallddir", "systemddir", "datadir", "wwclientdir", "wwfilesdir")
-_PORT = number(1, 65535)
 
 TABLE: Table = {
     "WW_INTERNAL": Anything,
@@ -227,7 +168,7 @@ TABLE: Table = {
     "prefixlen6": number(0, 128),
     "ipv6net": Anything,
     "warewulf": {
-        "port": _PORT,
+        "port": number(1, 65535),
         **dict.fromkeys(("secure", "secure files", "tls", "autobuild overlays", "host overlay", "grubboot"), flag),
         **dict.fromkeys(("tls port", "update interval"), number(0, 65535)),
         **dict.fromkeys(("systemd name", "datastore", "syslog"), Anything),
@@ -261,62 +202,44 @@ TABLE: Table = {
     "bootsvc": {
         "dhcp": dhcp.KEYS,
         "dns": dns.KEYS,
-        "tftp": {"networks": ListOf(ipv4_network)},
+        "tftp": tftp.KEYS,
         "router advertisements": flag,
-        "http": {
-            "listen": choice(Listen),
-            "tls": {"certificate": absolute_path, "key": absolute_path},
-            **dict.fromkeys(("header seconds", "stall seconds", "idle seconds"), number(1, 86_400)),
-            "drain seconds": number(0, 3600),
-            "connections": number(1, 1_000_000),
-        },
+        "http": http.KEYS,
     },
 }
 """Warewulf 4.7's keys, and ours."""
 
 
 def _config(settings: Settings) -> Config:
-    get = settings.get
     ipaddr, network = _network(settings)
+    paths = _paths(settings)
     return Config(
         source=settings.source,
         ipaddr=ipaddr,
         network=network,
-        paths=_paths(settings),
+        paths=paths,
         dhcp=dhcp_config(settings, network),
-        tftp=TftpConfig(
-            **_given(
-                enabled=get("tftp", "enabled"),
-                ipxe=get("tftp", "ipxe"),
-                grub=get("warewulf", "grubboot"),
-                networks=get("bootsvc", "tftp", "networks"),
-            )
-        ),
-        http=_http(settings),
+        tftp=tftp_config(settings),
+        http=http_config(settings, paths.sysconfdir),
         dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),
         warnings=tuple(settings.warnings),
-        **_given(fqdn=get("fqdn")),
+        **given(fqdn=settings.get("fqdn")),
     )
-
-
-def _given(**values: Any) -> Mapping[str, Any]:
-    """Only what is set; a record's own default stands for the rest."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _network(settings: Settings) -> tuple[IPv4Address | None, IPv4Network | None]:
     """The server's address and the boot network, out of `ipaddr`, `netmask` and `network`."""
-    given, netmask, network = settings.get("ipaddr"), settings.get("netmask"), settings.get("network")
-    ipaddr = given.ip if isinstance(given, IPv4Interface) else given
+    stated, netmask, network = settings.get("ipaddr"), settings.get("netmask"), settings.get("network")
+    ipaddr = stated.ip if isinstance(stated, IPv4Interface) else stated
     if isinstance(network, IPv4Address):
-        if netmask is None and isinstance(given, IPv4Interface):
-            netmask = given.netmask
+        if netmask is None and isinstance(stated, IPv4Interface):
+            netmask = stated.netmask
         network = _with_mask(settings, "network", network, netmask) if netmask else None
     elif network is None and netmask is not None and ipaddr is not None:
         network = _with_mask(settings, "netmask", ipaddr, netmask, strict=False)
-    elif network is None and isinstance(given, IPv4Interface):
-        network = given.network
+    elif network is None and isinstance(stated, IPv4Interface):
+        network = stated.network
     if network is not None and ipaddr is not None and ipaddr not in network:
         raise settings.error(
             ("ipaddr",), f"{ipaddr} is not in the network {network}", "ipaddr is this server's address on the network"
@@ -343,7 +266,7 @@ def _paths(settings: Settings) -> Paths:
         chroots=get("wwchrootdir") or state / "chroots",
         provision=get("wwprovisiondir") or state / "provision",
         overlays=get("wwoverlaydir") or state / "overlays",
-        **_given(**{key: get(key) for key in ("sysconfdir", "localstatedir", "cachedir", "ipxesource")}),
+        **given(**{key: get(key) for key in ("sysconfdir", "localstatedir", "cachedir", "ipxesource")}),
     )
 
 
@@ -359,43 +282,6 @@ def _head(document: Mapping[str, Any], settings: Settings) -> HeadConf:
         "wwoverlaydir": paths.overlays,
     }
     return head_conf(document, {name: str(path) for name, path in known.items()})
-
-
-def _http(settings: Settings) -> HttpConfig:
-    def get(key: str) -> Any:
-        return settings.get("bootsvc", "http", key)
-
-    return HttpConfig(
-        **_given(
-            port=settings.get("warewulf", "port"),
-            listen=get("listen"),
-            secure=settings.get("warewulf", "secure"),
-            tls=_tls(settings),
-            header_seconds=get("header seconds"),
-            stall_seconds=get("stall seconds"),
-            idle_seconds=get("idle seconds"),
-            drain_seconds=get("drain seconds"),
-            max_connections=get("connections"),
-            api_subnets=settings.get("api", "allowed subnets"),
-        )
-    )
-
-
-def _tls(settings: Settings) -> TlsConfig | None:
-    """On by Warewulf's `tls: true`, or by naming a certificate."""
-    given = {key: settings.get("bootsvc", "http", "tls", key) for key in ("certificate", "key")}
-    for key, path in given.items():
-        if path is None and any(given.values()):
-            other = next(name for name in given if name != key)
-            raise settings.error(("bootsvc", "http", "tls", other), f"there is no {key} for it", f"give `{key}:` too")
-    if not settings.get("warewulf", "tls") and not any(given.values()):
-        return None
-    folder = _paths(settings).sysconfdir / "warewulf" / "tls"
-    return TlsConfig(
-        certificate=given["certificate"] or folder / "warewulf.crt",
-        key=given["key"] or folder / "warewulf.key",
-        **_given(port=settings.get("warewulf", "tls port")),
-    )
 
 
 def _image_mounts(settings: Settings) -> Iterator[ImageMount]:

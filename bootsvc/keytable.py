@@ -130,6 +130,11 @@ class Settings:
         self.warnings.append(f"{self.source}:{line}: unknown key {': '.join(path)!r}{guess}")
 
 
+def given(**values: Any) -> Mapping[str, Any]:
+    """Only what is set; a record's own default stands for the rest."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def text(value: str) -> str:
     return value
 
@@ -173,6 +178,14 @@ def network(value: str) -> IPv4Network:
     except ValueError as exc:
         raise ValueError(f"expected a network such as 10.1.0.0/16: {exc}") from exc
     raise ValueError("expected a network with its prefix length, such as 10.1.0.0/16")
+
+
+def ipv4_network(value: str) -> IPv4Network:
+    """A network, or one address as the network of itself."""
+    try:
+        return IPv4Network(value)
+    except ValueError as exc:
+        raise ValueError(f"expected a network such as 10.0.0.0/24: {exc}") from exc
 
 
 def ipv4(value: str) -> IPv4Address:

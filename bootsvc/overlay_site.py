@@ -7,28 +7,19 @@ import contextlib
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from bootsvc.overlay_attributes import UNFINISHED, Mode, declare, declared_links, forget, materialize, set_attributes
 from images.atomic import sync_folder, write_whole
 from images.copying import CopyFailed, copy_tree
 from images.errors import Error
 from images.mounts import find_mounts
 from images.rename import exchange, sync_file_system
 from images.rootfs import remove_tree
-from netboot import overlay, overlay_toml
-from netboot.engines import suffix_of
-from netboot.overlay import Attributes, Description
-
-_STAGING, _GONE = ".new-", ".old-"
-"""Beside the overlays, on the same file system: no overlay's name begins with a dot, and no build looks there."""
-_ELSEWHERE = ".bootsvc-new-"
-"""The same beside an overlay that is a link to a folder elsewhere, where others have files of their own."""
+from netboot import overlay
 
 
 class BadOverlayName(Error):
@@ -67,15 +58,6 @@ class FileExists(Error):
 class NoParent(Error):
     def __init__(self, name: str, parent: str) -> None:
         super().__init__(f"overlay {name!r} has no folder {parent!r}", hint="--parents makes it")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mode:
-    """What a file shall have: permission bits, and numbers of owner and group; None leaves what is there."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
 
 
 def inside(name: str, file: str) -> str:
@@ -127,11 +109,9 @@ class SiteOverlays:
             raise ShippedOverlay(name)
         if not force and any(overlay.tree(folder).iterdir()):
             raise Error(f"overlay {name!r} is not empty", hint="--force deletes it with all its files")
-        with self._changing():
-            gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
+        with self._changing(), self._staged() as gone:
             folder.rename(gone / name)
             sync_folder(self.site)
-            _discard(gone)
 
     def write(self, name: str, path: str, data: bytes, wanted: Mode, *, parents: bool = False) -> None:
         """Put a file there, whole, in place of what was there. Raises NoParent or Error."""
@@ -150,7 +130,7 @@ class SiteOverlays:
 
     def make_directory(self, name: str, path: str, mode: int, *, parents: bool = False) -> None:
         """Raises NoParent, FileExists or Error."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = place(overlay.tree(self.find(name)), name, path)
             if os.path.lexists(full) and not (parents and full.is_dir()):
                 raise FileExists(name, path, hint="chmod changes its mode")
@@ -159,21 +139,21 @@ class SiteOverlays:
             full = place(overlay.tree(folder), name, path)
             full.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             full.mkdir(exist_ok=True)
-            _state(folder, path, Mode(mode=mode))
+            set_attributes(folder, path, Mode(mode=mode))
 
     def change(self, name: str, path: str, wanted: Mode) -> None:
         """Other permission bits, or another owner. Raises FileNotInOverlay, or Error for a link."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             folder = self.find(name)
             full = self._existing(folder, name, path)
-            is_link = full.is_symlink() if full is not None else path in _links(folder)
+            is_link = full.is_symlink() if full is not None else path in declared_links(folder)
             if is_link and (wanted.mode is not None or overlay.describe(folder) is not None):
                 raise Error(f"{path!r} in overlay {name!r} is a symbolic link", hint="its mode and owner cannot be changed")
-            _state(changing.writable(name), path, wanted)
+            set_attributes(changing.writable(name), path, wanted)
 
     def delete_file(self, name: str, path: str, *, force: bool = False, parents: bool = False) -> None:
         """Delete a file, or with `force` a folder that has files; with `parents` also the folders that are empty then."""
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = self._existing(self.find(name), name, path)
             if full is not None and full.is_dir() and not full.is_symlink() and any(full.iterdir()) and not force:
                 raise Error(f"{path!r} in overlay {name!r} is a folder with files", hint="--force deletes it with all of them")
@@ -181,10 +161,9 @@ class SiteOverlays:
             tree = overlay.tree(folder)
             full = place(tree, name, path)
             if os.path.lexists(full):
-                gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.site))
-                full.rename(gone / "file")
-                _discard(gone)
-            _forget(folder, path)
+                with self._staged(name) as gone:
+                    full.rename(gone / "file")
+            forget(folder, path)
             for parent in full.relative_to(tree).parents if parents else ():
                 if parent == Path() or any((tree / parent).iterdir()):
                     break
@@ -201,19 +180,19 @@ class SiteOverlays:
         raise FileNotInOverlay(name, path)
 
     def _put(self, name: str, path: str, make: Callable[[Path], None], wanted: Mode | None, *, parents: bool) -> None:
-        with self._changing() as changing:
+        with self._changing(name) as changing:
             full = place(overlay.tree(self.find(name)), name, path)
             if full.is_dir() and not full.is_symlink():
                 raise FileExists(name, path, hint="it is a folder; name a file in it")
             self._need_parent(name, path, parents=parents)
-            with self._staged() as staging:
+            with self._staged(name) as staging:
                 make(staging / "file")
                 folder = changing.writable(name)
                 full = place(overlay.tree(folder), name, path)
                 full.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 if wanted is not None:
                     # First, so that a secret is never one that everybody may read.
-                    _declare(folder, path, wanted, directory=False)
+                    declare(folder, path, wanted, directory=False)
                 (staging / "file").rename(full)
                 sync_folder(full.parent)
 
@@ -224,10 +203,14 @@ class SiteOverlays:
         if not parents and parent != Path() and not (tree / parent).is_dir():
             raise NoParent(name, str(parent))
 
+    def _beside(self, name: str) -> Path:
+        """The folder that holds the site's overlay of this name, which may be a link to one elsewhere."""
+        return (self.site / name).resolve().parent if self.is_site(name) else self.site
+
     @contextlib.contextmanager
-    def _staged(self, beside: Path | None = None) -> Iterator[Path]:
-        """An empty folder that vanishes with what is still in it."""
-        staging = Path(tempfile.mkdtemp(prefix=_ELSEWHERE if beside else _STAGING, dir=beside or self.site))
+    def _staged(self, name: str = "") -> Iterator[Path]:
+        """An empty folder that vanishes with what is still in it, on the file system of the overlay `name`."""
+        staging = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._beside(name)))
         staging.chmod(0o755)
         try:
             yield staging
@@ -235,13 +218,14 @@ class SiteOverlays:
             _discard(staging)
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator["_Changing"]:
-        """Alone; what a killed command left is removed first."""
+    def _changing(self, name: str = "") -> Iterator["_Changing"]:
+        """Alone; what a killed command left is removed first, also beside the overlay `name` when it is a link."""
         self.site.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(self.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _remove_unfinished(self.site, _STAGING, _GONE)
+            for folder in {self.site, self._beside(name)}:
+                _remove_unfinished(folder)
             yield _Changing(self)
         finally:
             os.close(descriptor)
@@ -253,13 +237,12 @@ class SiteOverlays:
 
         Raises OverlayNotFound, or Error when something is mounted in it or it cannot be copied.
         """
-        with self._changing():
+        with self._changing(name):
             self.find(name)
             known = self.is_site(name)
             # A link to a folder elsewhere stays one.
             folder = (self.site / name).resolve()
-            _remove_unfinished(folder.parent, _ELSEWHERE)
-            with self._staged(None if folder.parent == self.site.resolve() else folder.parent) as staging:
+            with self._staged(name) as staging:
                 copies = SiteOverlays(staging, self.folders[1])
                 if known:
                     _copy(folder, staging / name)
@@ -277,7 +260,7 @@ class SiteOverlays:
         """The site's own copy of an overlay of ours, in one rename; only for who holds the lock."""
         with self._staged() as staging:
             shutil.copytree(overlay.find(name, self.folders[1:]), staging / name, symlinks=True)
-            _materialize(staging / name)
+            materialize(staging / name)
             (staging / name).rename(self.site / name)
         sync_folder(self.site)
         return self.site / name
@@ -297,9 +280,9 @@ class _Changing:
         return self.overlays.clone(name)
 
 
-def _remove_unfinished(folder: Path, *prefixes: str) -> None:
+def _remove_unfinished(folder: Path) -> None:
     """What killed commands left."""
-    for left in [path for path in folder.iterdir() if path.name.startswith(prefixes)]:
+    for left in [path for path in folder.iterdir() if path.name.startswith(UNFINISHED)]:
         _discard(left)
 
 
@@ -316,88 +299,9 @@ def _copy(folder: Path, copy: Path) -> None:
         raise Error(f"cannot copy {folder} to {copy}: {reason}", hint=exc.hint) from exc
 
 
-def _materialize(folder: Path) -> None:
-    """Owners and modes of overlay.toml on the files themselves, for whoever reads the folder without it."""
-    tree = overlay.tree(folder)
-    (tree).mkdir(exist_ok=True)
-    for item in overlay.read(folder).items:
-        full = tree / os.fsdecode(item.path)
-        if os.path.lexists(full):
-            os.chown(full, item.uid, item.gid, follow_symlinks=False)
-            if not stat.S_ISLNK(item.mode):
-                full.chmod(stat.S_IMODE(item.mode))
-
-
-def _state(folder: Path, path: str, wanted: Mode) -> None:
-    """Set mode and owner on the file, and in overlay.toml where there is one, since that counts."""
-    full = overlay.tree(folder) / path
-    if os.path.lexists(full):
-        os.chown(full, _or(wanted.uid), _or(wanted.gid), follow_symlinks=False)
-        if wanted.mode is not None and not full.is_symlink():
-            full.chmod(wanted.mode)
-    if not full.is_symlink():
-        _declare(folder, path, wanted, directory=full.is_dir())
-
-
-def _declare(folder: Path, path: str, wanted: Mode, *, directory: bool) -> None:
-    description = overlay.describe(folder)
-    if description is None:
-        return
-    directory = directory or path in description.directories
-    table = "directories" if directory else "files"
-    entries: dict[str, Attributes] = dict(getattr(description, table))
-    key = path if directory else path.removesuffix(suffix_of(path) or "")
-    old = entries.get(key, Attributes())
-    new = Attributes(
-        mode=old.mode if wanted.mode is None else f"{wanted.mode:04o}",
-        uid=old.uid if wanted.uid is None else wanted.uid,
-        gid=old.gid if wanted.gid is None else wanted.gid,
-    )
-    default = Attributes(mode="0755" if directory else "0644")
-    if new != old and not (key not in entries and new == default):
-        entries[key] = new
-        _describe(folder, msgspec.structs.replace(description, **{table: entries}))
-
-
 def _discard(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir():
             remove_tree(path)
         else:
             path.unlink()
-
-
-def _links(folder: Path) -> Mapping[str, str]:
-    """Those that stand in overlay.toml alone."""
-    description = overlay.describe(folder)
-    return {} if description is None else description.links
-
-
-def _or(number: int | None) -> int:
-    return -1 if number is None else number
-
-
-def _forget(folder: Path, path: str) -> None:
-    """Take a path, and what lies below it, out of overlay.toml."""
-    description = overlay.describe(folder)
-    if description is None:
-        return
-    bare = path.removesuffix(suffix_of(path) or "")
-
-    def kept(key: str) -> bool:
-        return key not in (path, bare) and not key.startswith(path + "/")
-
-    changed = msgspec.structs.replace(
-        description,
-        files={key: value for key, value in description.files.items() if kept(key)},
-        directories={key: value for key, value in description.directories.items() if kept(key)},
-        links={key: value for key, value in description.links.items() if kept(key)},
-    )
-    if changed != description:
-        _describe(folder, changed)
-
-
-def _describe(folder: Path, description: Description) -> None:
-    staged = folder.parent / f"{_STAGING}{folder.name}.toml"
-    staged.write_text(overlay_toml.emit(description))
-    staged.replace(folder / "overlay.toml")

@@ -41,9 +41,15 @@ def load_all(names: Sequence[str], library: Library, missing: Callable[[OverlayN
     return loaded
 
 
+def host_name(config: Config) -> tuple[str, str]:
+    """This machine's name, and its domain (empty when nobody says it)."""
+    name, _, domain = (config.fqdn or socket.gethostname()).partition(".")
+    return name, domain
+
+
 def describe_server(config: Config, urls: Urls, network: IPv4Network) -> Server:
     """The head node as overlays see it, now; `network` is the one that it serves, unless the configuration says."""
-    name, _, domain = (config.fqdn or socket.gethostname()).partition(".")
+    name, domain = host_name(config)
     return Server(
         name=name,
         address=urls.address,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["registries", "artefacts"]
+pytest_plugins = ["registries", "artefacts", "boot_network"]
 IN_CI = os.environ.get("BOOTSVC_CI") == "1"
 
 

@@ -41,12 +41,12 @@ def server(invocation: Invocation, check: bool, as_json: bool, install_unit: boo
 
 
 def _serve(invocation: Invocation) -> int:
-    from bootsvc.app import serve
     from bootsvc.logs import BatchedHandler
     from bootsvc.process import privileges
     from bootsvc.process.holders import find_holders
     from bootsvc.process.journal import is_journal
     from bootsvc.process.ports import ports_of
+    from bootsvc.serving import serve
 
     root = logging.getLogger()
     for handler in list(root.handlers):

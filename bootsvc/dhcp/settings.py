@@ -6,7 +6,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from bootsvc.keytable import ListOf, RecordsOf, Settings, Table, choice, ipv4, network, number, text
+from bootsvc.keytable import ListOf, RecordsOf, Settings, Table, choice, given, ipv4, network, number, text
 
 
 class Mode(Enum):
@@ -112,18 +112,18 @@ def dhcp_config(settings: Settings, boot_network: IPv4Network | None) -> DhcpCon
     if router is not None and boot_network is not None and router not in boot_network:
         raise settings.error((*_OURS, "router"), *_beyond(router, boot_network))
     mode: Mode = settings.get(*_OURS, "mode", default=Mode.AUTHORITATIVE)
-    given = {
-        "lease_seconds": settings.get(*_OURS, "lease seconds"),
-        "router_advertisements": settings.get("bootsvc", "router advertisements"),
-        **{name: settings.get(*_OURS, name) for name in ("router", "dns", "domain", "search", "ntp", "mtu", "unknown")},
-    }
+    own = {name: settings.get(*_OURS, name) for name in ("router", "dns", "domain", "search", "ntp", "mtu", "unknown")}
     return DhcpConfig(
         enabled=settings.get("dhcp", "enabled", default=True) and mode is not Mode.OFF,
         mode=mode,
         range_start=start,
         range_end=end,
         subnets=_subnets(settings, boot_network),
-        **{name: value for name, value in given.items() if value is not None},
+        **given(
+            lease_seconds=settings.get(*_OURS, "lease seconds"),
+            router_advertisements=settings.get("bootsvc", "router advertisements"),
+            **own,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import dnslib
 
-from bootsvc.dns.zone import Answer, Rcode, Record, Soa, Type
+from bootsvc.dns.records import Answer, Rcode, Record, Soa, Type
 from bootsvc.errors import MalformedPacket
 
 HEADER = struct.Struct("!HHHHHH")

@@ -3,7 +3,7 @@
 import struct
 
 from bootsvc.dns.packet import CD, DO, HEADER, IN, PLAIN_SIZE, QR, RA, RD, Body, Query, opt
-from bootsvc.dns.zone import Type
+from bootsvc.dns.records import Type
 
 MAX_PREPARED = 1_000_000
 """Two types of each name are kept; more names than half of this are not expected."""

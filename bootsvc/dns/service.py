@@ -18,12 +18,13 @@ from typing import Protocol
 
 from bootsvc.attached import Attached
 from bootsvc.config import Config
-from bootsvc.dns.packet import BADVERS, IN, PLAIN_SIZE, RD, Body, Query, body_of, parse_query, refuse_unreadable, respond
+from bootsvc.dns.answer import answer
+from bootsvc.dns.packet import PLAIN_SIZE, Body, Query, parse_query, refuse_unreadable, respond
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.sockets import Sockets, open_sockets, send
 from bootsvc.dns.tcp import TcpServer
 from bootsvc.dns.upstream import Forwarder, HostServers, Server, UpstreamCounters
-from bootsvc.dns.zone import SELF, Domain, Rcode, Type, Zone, fits
+from bootsvc.dns.zone import SELF, Domain, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Inbox, Outbox, client_of
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
@@ -47,9 +48,6 @@ MAX_TOLD = 10
 """Names of nodes that are complained about."""
 MAX_CLIENTS = 65536
 """Addresses of which it is remembered whether they are served."""
-_REFUSED = Body(rcode=Rcode.REFUSED, counts=(0, 0, 0), data=b"")
-_NOT_IMPLEMENTED = Body(rcode=Rcode.NOTIMP, counts=(0, 0, 0), data=b"")
-_BAD_VERSION = Body(rcode=BADVERS, counts=(0, 0, 0), data=b"")
 
 Send = Callable[[bytes], None]
 
@@ -153,7 +151,7 @@ class DnsService:
                 Domain(
                     name=(config.dns.domain or domain).lower().strip("."),
                     whole=bool(config.dns.domain),
-                    server=name or SELF,
+                    server=name if name and name != "localhost" else SELF,
                     address=link.address,
                     network=config.network or link.network,
                     subnets=tuple(subnet.network for subnet in config.dhcp.subnets),
@@ -291,43 +289,24 @@ class DnsService:
             self.counters.malformed += 1
             if self._noise.take(time.monotonic()):
                 log.debug("dns from %s: %s", client, exc)
-            answer = refuse_unreadable(data)
-            if answer is not None:
-                send(answer)
+            refusal = refuse_unreadable(data)
+            if refusal is not None:
+                send(refusal)
             return
         limit = query.limit if datagram else 65535
-        body = self._decide(query, local)
-        if body is not None:
-            self.counters.ours += 1
-            send(respond(query, body, limit=limit))
-            return
         forwarder = self._forwarder
+        own = answer(query, self._zone, alone=forwarder is None or not forwarder.servers, local=local, own=self._addresses)
+        if own is not None:
+            if own.holds:
+                self._prepared.keep(query, own.body)
+            self.counters.ours += 1
+            send(respond(query, own.body, limit=limit))
+            return
         self.counters.forwarded += 1
-        done = partial(_answer, query, limit, send)
+        done = partial(_pass_on, query, limit, send)
         if forwarder is None or not forwarder.ask(query, client, done):
             self.counters.dropped += 1
 
-    def _decide(self, query: Query, local: IPv4Address) -> Body | None:
-        """What we say ourselves; None when an upstream server must be asked."""
-        if query.opcode != 0:
-            return _NOT_IMPLEMENTED
-        if query.edns is not None and query.edns.version > 0:
-            return _BAD_VERSION
-        if query.klass != IN or query.type in (Type.AXFR, Type.IXFR, Type.OPT):
-            return _REFUSED
-        zone, forwarder = self._zone, self._forwarder
-        alone = forwarder is None or not forwarder.servers
-        found = None
-        if zone is not None:
-            found = zone.lookup(query.name, query.type, alone=alone, local=local, own=self._addresses)
-        if found is None:
-            # To look further is what RD asks for; without anybody to ask there is nothing to be had here.
-            return _REFUSED if alone or not query.flags & RD else None
-        body = body_of(found, query.question)
-        if found.rcode is Rcode.NOERROR and not found.local:
-            self._prepared.keep(query, body)
-        return body
 
-
-def _answer(query: Query, limit: int, send: Send, body: Body) -> None:
+def _pass_on(query: Query, limit: int, send: Send, body: Body) -> None:
     send(respond(query, body, limit=limit))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from bootsvc.keytable import ListOf, Settings, Table, flag, ipv4
+from bootsvc.keytable import ListOf, Settings, Table, flag, given, ipv4, ipv4_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,13 +14,6 @@ class DnsConfig:
     domain: str = ""
     forwarders: tuple[IPv4Address, ...] = ()
     networks: tuple[IPv4Network, ...] = ()
-
-
-def ipv4_network(value: str) -> IPv4Network:
-    try:
-        return IPv4Network(value)
-    except ValueError as exc:
-        raise ValueError(f"expected a network such as 10.0.0.0/24: {exc}") from exc
 
 
 def domain_name(value: str) -> str:
@@ -36,5 +29,4 @@ KEYS: Table = {"enabled": flag, "domain": domain_name, "forwarders": ListOf(ipv4
 
 
 def dns_config(settings: Settings) -> DnsConfig:
-    given = {key: settings.get("bootsvc", "dns", key) for key in KEYS}
-    return DnsConfig(**{key: value for key, value in given.items() if value is not None})
+    return DnsConfig(**given(**{key: settings.get("bootsvc", "dns", key) for key in KEYS}))

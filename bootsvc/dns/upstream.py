@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bootsvc.dns.cache import Cache, Key
 from bootsvc.dns.packet import CD, Body, Query, Response, parse_response, serialize_query
-from bootsvc.dns.zone import Rcode
+from bootsvc.dns.records import Rcode
 from bootsvc.errors import MalformedPacket
 
 log = logging.getLogger(__name__)

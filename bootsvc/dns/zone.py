@@ -4,81 +4,20 @@ Each node has the names that /etc/hosts of the `hosts` overlay gives it, and NOD
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from bootsvc.dns.records import NEGATIVE_TTL, Address, Answer, Rcode, Record, Soa, Type
+from bootsvc.dns.reverse import parse_reverse, prefixes, reverse_name
 from netboot.node import NetDev, Node
 
-TTL = 60
-"""Seconds for which a client may keep an address; a changed nodes.conf is seen everywhere after that time."""
-NEGATIVE_TTL = 10
-"""The same for "no such name": whoever adds a node and tries its name at once should not wait a minute."""
 SELF = "warewulf"
 """A name of this machine wherever Warewulf's nodes look for it."""
 MAX_NAME = 253
 DEFAULT_PREFIXLEN6 = "64"
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-_LOCALHOST: tuple["Address", ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-_IN_ADDR, _IP6 = ".in-addr.arpa", ".ip6.arpa"
-
-Address = IPv4Address | IPv6Address
-
-
-class Type(IntEnum):
-    """RFC 1035 §3.2.2, RFC 3596 §2.1; only those that we have data for, and those that need care."""
-
-    A = 1
-    NS = 2
-    SOA = 6
-    PTR = 12
-    AAAA = 28
-    OPT = 41
-    IXFR = 251
-    AXFR = 252
-    ANY = 255
-
-
-class Rcode(IntEnum):
-    """RFC 1035 §4.1.1."""
-
-    NOERROR = 0
-    FORMERR = 1
-    SERVFAIL = 2
-    NXDOMAIN = 3
-    NOTIMP = 4
-    REFUSED = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Soa:
-    """Who is responsible for a zone; the other times are constants, since nobody transfers our zones."""
-
-    mname: str
-    rname: str
-    serial: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One resource record of class IN; names are in lower case, without the last dot."""
-
-    name: str
-    type: Type
-    value: Address | str | Soa
-    ttl: int = TTL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What we say with authority; without answers and with NOERROR the name exists, and has no data of that type."""
-
-    rcode: Rcode = Rcode.NOERROR
-    answers: tuple[Record, ...] = ()
-    authority: tuple[Record, ...] = ()
-    local: bool = False
-    """It holds for the asked address of ours only."""
+_LOCALHOST: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +58,7 @@ class Zone:
         for node in nodes:
             self._add(node)
         self._above = frozenset(_ancestors(self._hosts))
-        self._prefixes = frozenset(_prefixes(self._pointers))
+        self._prefixes = frozenset(prefixes(self._pointers))
 
     @property
     def names(self) -> int:
@@ -152,7 +91,7 @@ class Zone:
             record = Record(name=name, type=Type.A, value=local or self.domain.address)
             return replace(self._data(name, kind, [record]), local=True)
         if found is not None:
-            return self._data(name, kind, [Record(name=name, type=_type(each), value=each) for each in found])
+            return self._data(name, kind, [Record(name=name, type=Type.of(each), value=each) for each in found])
         if base in self._above and (inside or not suffix):
             return self._negative(name, Rcode.NOERROR)
         if inside:
@@ -220,7 +159,7 @@ class Zone:
         return f"{name.lower()}{self._suffix}"
 
     def _lookup_reverse(self, name: str, kind: int, ours: Collection[IPv4Address]) -> Answer | None:
-        found = _parse_reverse(name)
+        found = parse_reverse(name)
         if found is None:
             return None
         value, bits, version = found
@@ -255,12 +194,8 @@ class Zone:
             if bits >= length and value >> (total - length) == int(network.network_address) >> (total - length):
                 # A network inside one octet is told by its whole addresses, and its zone has the name of all 256.
                 cut = min(-(-length // step) * step, total - step)
-                return _reverse_name(value >> (total - cut), cut, version) if bits >= cut else None
+                return reverse_name(value >> (total - cut), cut, version) if bits >= cut else None
         return None
-
-
-def _type(address: Address) -> Type:
-    return Type.A if isinstance(address, IPv4Address) else Type.AAAA
 
 
 def fits(name: str) -> bool:
@@ -275,46 +210,3 @@ def _ancestors(names: Iterable[str]) -> Iterator[str]:
         while "." in rest:
             rest = rest.partition(".")[2]
             yield rest
-
-
-def _prefixes(addresses: Mapping[Address, str]) -> Iterator[tuple[int, int, int]]:
-    """(version, bits, prefix) of each reverse name above an address."""
-    for address in addresses:
-        total, step = (32, 8) if address.version == 4 else (128, 4)
-        value = int(address)
-        for bits in range(step, total, step):
-            yield address.version, bits, value >> (total - bits)
-
-
-def _parse_reverse(name: str) -> tuple[int, int, int] | None:
-    """(address with zeros below, bits, version) of a name below in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5)."""
-    if name.endswith(_IN_ADDR):
-        labels, step, base, total, version = name[: -len(_IN_ADDR)].split("."), 8, 10, 32, 4
-    elif name.endswith(_IP6):
-        labels, step, base, total, version = name[: -len(_IP6)].split("."), 4, 16, 128, 6
-    else:
-        return None
-    if len(labels) > total // step:
-        return None
-    value = 0
-    for label in reversed(labels):
-        number = _digits(label, base)
-        if number is None or number >= 1 << step:
-            return None
-        value = value << step | number
-    bits = len(labels) * step
-    return value << (total - bits), bits, version
-
-
-def _digits(label: str, base: int) -> int | None:
-    """The number of a label in its one proper spelling."""
-    known = "0123456789abcdef"[:base]
-    if not label or len(label) > 3 or any(char not in known for char in label) or (label[0] == "0" and len(label) > 1):
-        return None
-    return int(label, base)
-
-
-def _reverse_name(prefix: int, bits: int, version: int) -> str:
-    step = 8 if version == 4 else 4
-    parts = [prefix >> shift & ((1 << step) - 1) for shift in range(0, bits, step)]
-    return ".".join(str(part) if version == 4 else f"{part:x}" for part in parts) + (_IN_ADDR if version == 4 else _IP6)

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from bootsvc.config import HttpConfig
 from bootsvc.http.acknowledged import Expected, Progress, acknowledged, total_sent, unacknowledged, waiting
+from bootsvc.http.settings import HttpConfig
 
 ACKNOWLEDGEMENT_SECONDS = 0.05
 """How often it is looked whether peers have acknowledged the end of what was sent; one timer for all of them."""

@@ -11,7 +11,7 @@ from aiohttp import web
 from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.discovery import Places, discover_all, find_place
-from bootsvc.http.stages import local_address
+from bootsvc.http.peers import local_address
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from bootsvc.server_urls import ServerUrls

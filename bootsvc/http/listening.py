@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from bootsvc.config import HttpConfig
 from bootsvc.errors import PortTaken
 from bootsvc.http.connection import ConnectionServer
+from bootsvc.http.settings import HttpConfig
 from images.errors import Error
 
 BACKLOG = 4096

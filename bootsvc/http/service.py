@@ -11,11 +11,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bootsvc.attached import Attached, Serve
-from bootsvc.config import HttpConfig
 from bootsvc.errors import PortTaken
 from bootsvc.http.connection import ConnectionServer
 from bootsvc.http.dispatch import Counters, Dispatcher
 from bootsvc.http.listening import ANY6, LOOPBACK, LOOPBACK4, Place, listen, places
+from bootsvc.http.settings import HttpConfig
 from bootsvc.http.tls import load_certificate
 from bootsvc.net.links import Link, until_gone
 from images.errors import Error

@@ -5,21 +5,22 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address
 from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
 from bootsvc.bootfiles import SCRIPTS, Asked, BootFiles, Found, Identify, Reason, Refused
 from bootsvc.boots import BootEvent
 from bootsvc.errors import BadState
 from bootsvc.http.files import Answer, ArtifactResponse, BytesAnswer
+from bootsvc.http.held import HeldArtifacts
+from bootsvc.http.peers import Peer, is_privileged, local_address, peer_of
 from bootsvc.net.udp import Budget
 from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot import urls
-from netboot.node import Node, ipv4
+from netboot.node import Node
 from netboot.urls import Event, Stage
 
 log = logging.getLogger(__name__)
@@ -33,18 +34,14 @@ _STATUS = {
     Reason.NOT_FOUND: 404,
 }
 GRUB_CFG = "grub.cfg"
-FIRST_UNPRIVILEGED = 1024
-"""Ports below are root's (ip(7), ip_unprivileged_port_start)."""
 REPEAT_SECONDS = 1.0
 """Within which the same event of the same machine counts once."""
 MAX_TOLD = 20_000
 """Machines whose last event is remembered for that."""
 
 
-class Recorder(Protocol):
-    """Where boot events go."""
-
-    def __call__(self, event: BootEvent) -> None: ...
+Recorder = Callable[[BootEvent], None]
+"""Where boot events go."""
 
 
 class Kept(Protocol):
@@ -57,14 +54,6 @@ async def _at_once() -> None:
     """Of a recorder that keeps nothing."""
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """The other end of a connection, as events tell of it."""
-
-    hwaddr: str
-    remote: str | None
-    address: IPv4Address | None
-
-
 class Stages:
     """The handlers."""
 
@@ -73,6 +62,7 @@ class Stages:
         self._identify = identify
         self._record = record
         self._kept = kept
+        self._held = HeldArtifacts()
         self._log_budget = Budget(rate=100, burst=5000)
         self._told: dict[str, tuple[tuple[str, str, IPv4Address | None], float]] = {}
 
@@ -104,7 +94,7 @@ class Stages:
             asked = self._asked(request)
         except Error as exc:
             return _refuse(Reason.BAD_REQUEST, exc.message)
-        peer = _peer(request, asked.hwaddr)
+        peer = peer_of(request, asked.hwaddr)
         try:
             found = self._files.script(stage, asked)
         except Refused as exc:
@@ -120,7 +110,7 @@ class Stages:
             asked = self._asked(request)
         except Error as exc:
             return _refuse(Reason.BAD_REQUEST, exc.message)
-        peer = _peer(request, asked.hwaddr)
+        peer = peer_of(request, asked.hwaddr)
         try:
             return await self._send(request, await self._files.stage(stage, asked), peer)
         except Refused as exc:
@@ -132,7 +122,7 @@ class Stages:
             hwaddr=self._hwaddr(request),
             query=request.query,
             secure=request.secure,
-            privileged=_is_privileged(request),
+            privileged=is_privileged(request),
             local=local_address(request),
         )
 
@@ -151,7 +141,7 @@ class Stages:
             if request.query.get("wwid") or name == GRUB_CFG:
                 return _refuse(Reason.BAD_REQUEST, exc.message)
             hwaddr = ""
-        peer = _peer(request, hwaddr)
+        peer = peer_of(request, hwaddr)
         try:
             if name == GRUB_CFG:
                 asked = Asked(hwaddr=hwaddr, query=request.query, secure=request.secure, local=local_address(request))
@@ -171,7 +161,7 @@ class Stages:
                 found = find("sha256:" + request.match_info["digest"])
             except (Refused, FileNotFoundError) as exc:
                 return _refuse(Reason.NOT_FOUND, str(exc))
-            answer = self._answer(found, _peer(request, ""))
+            answer = self._answer(found, peer_of(request, ""))
             return answer if answer.at_hand else self._send_content(request, answer, found)
 
         return handler
@@ -182,7 +172,7 @@ class Stages:
 
     async def _send_content(self, request: web.Request, answer: Answer, found: Found) -> web.StreamResponse:
         try:
-            return await self._send_files(request, answer, found, _peer(request, ""))
+            return await self._send_files(request, answer, found, peer_of(request, ""))
         except Refused as exc:
             return _refuse(Reason.NOT_FOUND, str(exc))
 
@@ -199,7 +189,7 @@ class Stages:
             delivered = partial(self._delivered, peer, found)
         if found.artifact is None:
             return BytesAnswer(found.script, on_delivered=delivered)
-        held = self._files.held(found.artifact)
+        held = self._held.find(found.artifact)
         return ArtifactResponse(found.artifact, cache_control=found.cache_control, on_delivered=delivered, held=held)
 
     async def _send_files(self, request: web.Request, answer: Answer, found: Found, peer: Peer) -> web.StreamResponse:
@@ -259,7 +249,7 @@ class Stages:
         node = self._files.registry().by_hwaddr(hwaddr)
         if node is None:
             return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {hwaddr!r}")
-        peer = _peer(request, hwaddr)
+        peer = peer_of(request, hwaddr)
         own = {device.ipaddr for device in node.network_devices.values()}
         if peer.address is None or (peer.address not in own and self._identify(peer.address) != hwaddr):
             return BytesAnswer(f"{peer.remote} is not an address of {node.id}\n".encode(), status=403)
@@ -280,7 +270,7 @@ class Stages:
         word = request.match_info.get("wwid") or request.query.get("wwid", "")
         if word:
             return hardware.parse(word)
-        address = _peer(request, "").address
+        address = peer_of(request, "").address
         known = self._identify(address) if address is not None else None
         if known is None:
             raise Error(f"nobody knows which machine has the address {request.remote}: name it by `?wwid=`")
@@ -306,28 +296,3 @@ class Stages:
 
 def _refuse(reason: Reason, sentence: str) -> BytesAnswer:
     return BytesAnswer(f"{sentence}\n".encode(), status=_STATUS[reason])
-
-
-def _is_privileged(request: web.Request) -> bool:
-    """Whether only root of the asking machine can have that port."""
-    name = request.transport.get_extra_info("peername") if request.transport else None
-    return name is not None and int(name[1]) < FIRST_UNPRIVILEGED
-
-
-def local_address(request: web.Request) -> IPv4Address | None:
-    """Our end of the connection; None for IPv6."""
-    name = request.transport.get_extra_info("sockname") if request.transport else None
-    try:
-        return None if name is None else ipv4(name[0])
-    except AddressValueError:
-        return None
-
-
-def _peer(request: web.Request, hwaddr: str) -> Peer:
-    remote = request.remote
-    try:
-        # On a socket for both families an IPv4 peer has a mapped address.
-        address = ipv4((remote or "").removeprefix("::ffff:"))
-    except AddressValueError:
-        address = None
-    return Peer(hwaddr=hwaddr, remote=remote, address=address)

@@ -2,7 +2,7 @@
 
 import ssl
 
-from bootsvc.config import TlsConfig
+from bootsvc.http.settings import TlsConfig
 from images.errors import Error
 
 

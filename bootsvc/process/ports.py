@@ -5,9 +5,10 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from bootsvc.config import Config, Listen
+from bootsvc.config import Config
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.dhcp.settings import Mode
+from bootsvc.http.settings import Listen
 from bootsvc.net.links import Link
 from bootsvc.process.holders import Holder
 

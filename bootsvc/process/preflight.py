@@ -7,10 +7,11 @@ from enum import Enum
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from bootsvc.config import Config, Listen
+from bootsvc.config import Config
 from bootsvc.database import look_at
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import BadState, NoInterface
+from bootsvc.http.settings import Listen
 from bootsvc.http.tls import load_certificate
 from bootsvc.loaders import find_loader
 from bootsvc.net.links import Link, choose_link, list_links

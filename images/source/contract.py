@@ -71,8 +71,10 @@ class SourceOptions:
 class Source(Protocol):
     """One place that an image can come from."""
 
-    default_name: str
-    """The image's name if the user gives none."""
+    @property
+    def default_name(self) -> str:
+        """The image's name if the user gives none."""
+        ...
 
     async def find_digest(self) -> str | None:
         """What `unpack` would note as the digest, if that is known without reading the whole image. Raises Error."""

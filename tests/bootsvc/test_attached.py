@@ -2,10 +2,10 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import Server
+from boot_network import BootNetwork
 
 from images import cpio
 from images.catalog import Catalog
@@ -29,7 +29,7 @@ ADDRESSES = {1: "10.77.0.11", 2: "192.168.77.12"}
 
 
 @pytest.mark.root
-def test_a_nodes_overlays_name_the_address_on_its_own_network(boot_network: Any, tmp_path: Path) -> None:
+def test_a_nodes_overlays_name_the_address_on_its_own_network(boot_network: BootNetwork, tmp_path: Path) -> None:
     state = tmp_path / "lib/warewulf"
     kernel = state / "chroots/img/rootfs/boot/vmlinuz-6.1.0-1-amd64"
     kernel.parent.mkdir(parents=True)

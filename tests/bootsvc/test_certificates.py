@@ -31,8 +31,8 @@ def test_openssl_verifies(
 ) -> None:
     (tmp_path / "ca").write_bytes(made.ca)
     (tmp_path / "cert").write_bytes(made.certificate)
-    command = [require_tool("openssl"), "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", tmp_path / "ca", *check]
-    done = subprocess.run([*command, tmp_path / "cert"], capture_output=True, text=True, check=False)
+    given = ["-x509_strict", "-purpose", "sslserver", "-CAfile", str(tmp_path / "ca"), *check, str(tmp_path / "cert")]
+    done = subprocess.run([str(require_tool("openssl")), "verify", *given], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == works, done.stderr
 
 

@@ -3,8 +3,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig, HttpConfig, ImageMount, Listen, Paths, TftpConfig, TlsConfig
-from bootsvc.dhcp.settings import Mode, Subnet, Unknown
+from bootsvc.config import Config, ImageMount, Paths
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Subnet, Unknown
+from bootsvc.http.settings import HttpConfig, Listen, TlsConfig
+from bootsvc.tftp.settings import TftpConfig
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
 from netboot.head_conf import PATHS, DaemonConf, DhcpConf, ExportConf, HeadConf, NfsConf, TftpConf

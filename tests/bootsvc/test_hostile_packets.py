@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import WIDE, LogReader, Server, widen
+from boot_network import BootNetwork, output_of
 from captured import load_conversations
 from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
@@ -49,7 +49,7 @@ def rss(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def served(server: Server, network: Any, machine: str, folder: Path) -> None:
+def served(server: Server, network: BootNetwork, machine: str, folder: Path) -> None:
     """A machine gets an address, a loader, a name and an answer over HTTP."""
     offered = network.udhcpc("-V", "PXEClient:Arch:00000:UNDI:002001", device="eth0", namespace=machine)
     assert offered is not None
@@ -71,7 +71,9 @@ def keep_serving(over: threading.Event, serve: Callable[[], None]) -> int:
     return rounds
 
 
-def test_real_clients_are_served_meanwhile_and_memory_is_flat(boot_network: Any, tmp_path: Path, require_tool: Any) -> None:
+def test_real_clients_are_served_meanwhile_and_memory_is_flat(
+    boot_network: BootNetwork, tmp_path: Path, require_tool: Callable[..., Path]
+) -> None:
     require_tool("dig", package="dnsutils")
     widen(boot_network)
     for address in ("10.77.0.50/16", "10.77.0.66/16"):
@@ -99,12 +101,13 @@ def test_real_clients_are_served_meanwhile_and_memory_is_flat(boot_network: Any,
     with ThreadPoolExecutor(1) as pool:
         clients = pool.submit(keep_serving, over, lambda: served(server, boot_network, machine, tmp_path))
         try:
-            line = flood.stdout.readline()
-            assert line == "half\n", line + flood.stdout.read()
+            assert flood.stdin is not None
+            line = output_of(flood).readline()
+            assert line == "half\n", line + output_of(flood).read()
             half = rss(server.process.pid)
             flood.stdin.write("\n")
             flood.stdin.flush()
-            out = flood.stdout.read()
+            out = output_of(flood).read()
         finally:
             over.set()
         rounds = clients.result()

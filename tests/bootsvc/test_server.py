@@ -8,10 +8,10 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import NODES, WWCTL, Server
+from boot_network import BootNetwork
 
 from bootsvc.config import Config
 from bootsvc.process.unit import render
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def server(boot_network: Any, tmp_path: Path) -> Server:
+def server(boot_network: BootNetwork, tmp_path: Path) -> Server:
     boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.11/24", "dev", "boot0")
     made = Server(boot_network, tmp_path)
     made.wait_log("INFO ready")
     return made
 
 
-def test_it_answers_dhcp_tftp_and_http(server: Server, boot_network: Any, tmp_path: Path) -> None:
+def test_it_answers_dhcp_tftp_and_http(server: Server, boot_network: BootNetwork, tmp_path: Path) -> None:
     offered = boot_network.udhcpc("-V", "PXEClient:Arch:00000:UNDI:002001")
     assert offered is not None
     assert (offered["ip"], offered["boot_file"]) == ("10.77.0.11", "undionly.kpxe")
@@ -53,7 +53,7 @@ def test_changes_take_effect_by_themselves(server: Server) -> None:
     assert "no image" in server.get("/ipxe/52-54-00-00-00-02")
 
 
-def test_what_needs_a_restart_is_not_half_taken_over(server: Server, boot_network: Any, tmp_path: Path) -> None:
+def test_what_needs_a_restart_is_not_half_taken_over(server: Server, boot_network: BootNetwork, tmp_path: Path) -> None:
     conf = tmp_path / "warewulf.conf"
     changed = conf.read_text().replace("10.77.0.1", "10.99.0.1") + "warewulf: {port: 9999}\ntftp: {enabled: false}\n"
     boot_network.on(boot_network.client, "ip", "link", "set", "boot0", "address", "52:54:00:00:00:09")
@@ -67,7 +67,7 @@ def test_what_needs_a_restart_is_not_half_taken_over(server: Server, boot_networ
     assert offered["boot_file"].startswith("http://10.77.0.1:9873/")
 
 
-def test_a_node_with_the_servers_own_address_is_named(server: Server, boot_network: Any) -> None:
+def test_a_node_with_the_servers_own_address_is_named(server: Server, boot_network: BootNetwork) -> None:
     server.nodes_conf.write_text(NODES.replace("10.77.0.11", "10.77.0.1"))
     server.wait_log(r"WARNING node n1 gets no address: its 10\.77\.0\.1 is this server's own")
     assert boot_network.udhcpc() is None
@@ -96,7 +96,7 @@ def test_up_is_what_the_nodes_own_address_says(server: Server) -> None:
     assert json.loads(server.get("/status"))["nodes"]["n1"]["stage"] == "up", "a crash forgets nothing"
 
 
-def test_an_address_asked_for_again_does_not_hide_that_a_node_is_up(server: Server, boot_network: Any) -> None:
+def test_an_address_asked_for_again_does_not_hide_that_a_node_is_up(server: Server, boot_network: BootNetwork) -> None:
     server.get("/report/52-54-00-00-00-01?event=up")
     assert boot_network.udhcpc() is not None
     assert json.loads(server.get("/status"))["nodes"]["n1"]["stage"] == "up"
@@ -121,7 +121,7 @@ def test_a_second_copy_is_told_which_process_is_the_first(server: Server) -> Non
     assert json.loads(server.get("/status"))["nodes"], "the first goes on"
 
 
-def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_network: Any) -> None:
+def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_network: BootNetwork) -> None:
     server.nodes_conf.write_text(NODES + "  n2:\n    discoverable: true\n    image name: none\n")
     server.wait_log("2 nodes loaded")
     os.chown(server.nodes_conf, 1000, 1001)
@@ -145,7 +145,7 @@ def test_an_unknown_machine_becomes_the_discoverable_node(server: Server, boot_n
     assert "there is no image 'none'" in server.get("/ipxe/52-54-00-00-00-02"), "it is that node from now on"
 
 
-def test_a_subnet_on_another_interface_is_served_by_the_address_there(boot_network: Any, tmp_path: Path) -> None:
+def test_a_subnet_on_another_interface_is_served_by_the_address_there(boot_network: BootNetwork, tmp_path: Path) -> None:
     subnet = "{network: 192.168.77.0/24, range start: 192.168.77.100, range end: 192.168.77.110}"
     server = Server(boot_network, tmp_path, settings=f"bootsvc: {{dhcp: {{subnets: [{subnet}]}}}}\n")
     server.wait_log("INFO ready")
@@ -167,7 +167,7 @@ def test_a_subnet_on_another_interface_is_served_by_the_address_there(boot_netwo
     assert server.counters()["tftp"]["subnets complete"] == 1
 
 
-def test_tftp_answers_only_networks_that_boot_from_here(boot_network: Any, tmp_path: Path) -> None:
+def test_tftp_answers_only_networks_that_boot_from_here(boot_network: BootNetwork, tmp_path: Path) -> None:
     strangers = {"10.99.0.5": "10.99.0.0/24", "10.98.0.5": "10.98.0.0/24", "10.97.0.5": "10.97.0.0/24"}
     for address, network in (*strangers.items(), ("10.77.0.11", None)):
         boot_network.on(
@@ -195,7 +195,7 @@ def test_tftp_answers_only_networks_that_boot_from_here(boot_network: Any, tmp_p
     assert [source for source in strangers if gets(source)] == ["10.99.0.5", "10.97.0.5"], "as nodes.conf is now"
 
 
-def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any, tmp_path: Path) -> None:
+def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: BootNetwork, tmp_path: Path) -> None:
     network = boot_network
     for device, address in (("boot0", "10.77.0.11/24"), ("other0", "192.168.77.2/24")):
         network.on(network.client, "ip", "address", "add", address, "dev", device)
@@ -246,7 +246,7 @@ def test_http_may_be_kept_to_the_networks_that_boot_from_here(boot_network: Any,
     assert reaches("[fd77::1]", "-g")
 
 
-def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp_path: Path) -> None:
+def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: BootNetwork, tmp_path: Path) -> None:
     holder = boot_network.popen(boot_network.server, "python3", "-m", "http.server", "--bind", "10.77.0.1", "9873")
     while ":9873 " not in boot_network.on(boot_network.server, "ss", "-Hltn"):
         pass
@@ -256,7 +256,7 @@ def test_http_kept_to_its_networks_names_who_has_its_port(boot_network: Any, tmp
     assert f"wwctl: TCP port 9873 is taken by python3 (process {holder.pid})\n" in out
 
 
-def test_a_read_only_file_system_is_called_that(boot_network: Any, tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_called_that(boot_network: BootNetwork, tmp_path: Path) -> None:
     state = tmp_path / "lib"
     state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state)], check=True)
@@ -271,7 +271,7 @@ def test_a_read_only_file_system_is_called_that(boot_network: Any, tmp_path: Pat
         subprocess.run(["umount", str(state)], check=True)
 
 
-def test_a_full_disk_keeps_no_node_from_its_address(boot_network: Any, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_no_node_from_its_address(boot_network: BootNetwork, tmp_path: Path) -> None:
     state = tmp_path / "lib"
     state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(state)], check=True)
@@ -300,7 +300,7 @@ def test_a_full_disk_keeps_no_node_from_its_address(boot_network: Any, tmp_path:
         subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
-def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: BootNetwork, tmp_path: Path) -> None:
     holder = boot_network.popen(boot_network.server, "busybox", "udhcpd", "-f", str(_udhcpd_conf(tmp_path)))
     _until_bound(boot_network, 67)
     server = Server(boot_network, tmp_path)
@@ -310,7 +310,7 @@ def test_a_port_that_is_taken_is_told_with_its_holder(boot_network: Any, tmp_pat
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.77.1"])
-def test_the_holder_of_the_http_port_is_told(boot_network: Any, tmp_path: Path, address: str) -> None:
+def test_the_holder_of_the_http_port_is_told(boot_network: BootNetwork, tmp_path: Path, address: str) -> None:
     holder = boot_network.popen(boot_network.server, "python3", "-m", "http.server", "--bind", address, "9873")
     while ":9873 " not in boot_network.on(boot_network.server, "ss", "-Hltn"):
         pass
@@ -327,12 +327,12 @@ def _udhcpd_conf(folder: Path) -> Path:
     return conf
 
 
-def _until_bound(network: Any, port: int) -> None:
+def _until_bound(network: BootNetwork, port: int) -> None:
     while f":{port} " not in network.on(network.server, "ss", "-Hlun"):
         pass
 
 
-def test_names_are_not_served_where_another_program_does(boot_network: Any, tmp_path: Path) -> None:
+def test_names_are_not_served_where_another_program_does(boot_network: BootNetwork, tmp_path: Path) -> None:
     command = (
         "dnsmasq",
         "-k",
@@ -381,7 +381,7 @@ def test_it_keeps_only_what_it_needs(server: Server) -> None:
         assert status["NoNewPrivs"] == "1"
 
 
-def test_systemd_is_told_how_it_is(boot_network: Any, tmp_path: Path) -> None:
+def test_systemd_is_told_how_it_is(boot_network: BootNetwork, tmp_path: Path) -> None:
     told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     told.bind(str(tmp_path / "notify"))
     told.settimeout(20)
@@ -402,7 +402,7 @@ def test_systemd_is_told_how_it_is(boot_network: Any, tmp_path: Path) -> None:
     assert "EXTEND_TIMEOUT_USEC=33000000" in hear("STOPPING=1"), "3 s for transfers, and 30"
 
 
-def test_what_systemd_lets_it_have_is_enough(boot_network: Any, tmp_path: Path) -> None:
+def test_what_systemd_lets_it_have_is_enough(boot_network: BootNetwork, tmp_path: Path) -> None:
     """The unit's bounding set lacks CAP_SETPCAP, without which nothing can be dropped from a bounding set."""
     (line,) = [line for line in render(Config(), WWCTL).splitlines() if line.startswith("CapabilityBoundingSet=")]
     bounding = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())

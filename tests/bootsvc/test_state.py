@@ -44,6 +44,7 @@ async def test_leases_survive(tmp_path: Path) -> None:
 async def test_many_writers_share_commits(tmp_path: Path) -> None:
     state = State.open(tmp_path / "state.db")
     statements: list[str] = []
+    assert state._connection is not None
     state._connection.set_trace_callback(statements.append)
     futures = [state.save_lease(lease(number % 250, f"hw{number}")) for number in range(2000)]
     async with asyncio.timeout(30):

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from appliance import WIDE, LogReader, Server, widen
+from boot_network import BootNetwork
 
 from bootsvc.registry import Registry
 from bootsvc.store import Store
@@ -82,7 +84,7 @@ def nodes_conf(plans: list[Plan]) -> str:
 class Site:
     """A head node in a namespace, with an image; its log is read all the time, so that it never waits for us."""
 
-    def __init__(self, network: Any, root: Path) -> None:
+    def __init__(self, network: BootNetwork, root: Path) -> None:
         self._network, self._root = network, root
         widen(network)
         self._let_machines_speak()
@@ -155,7 +157,7 @@ class Site:
 
 
 @pytest.fixture
-def site(boot_network: Any, tmp_path: Path, require_tool: Any) -> Site:
+def site(boot_network: BootNetwork, tmp_path: Path, require_tool: Callable[..., Path]) -> Site:
     require_tool("nft", package="nftables")
     made = Site(boot_network, tmp_path)
     assert made.logs[0].ready.wait(60), made.log

@@ -4,10 +4,11 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import fake_registry as fake
+import oci_image as oci
 import pytest
+from oci_image import Image
 
 from images.source.certificates import UnusableCertificate, tls_context
 from images.source.contract import SourceOptions
@@ -53,7 +54,7 @@ def authority(tmp_path: Path, require_tool: Callable[..., Path]) -> Authority:
 
 
 @pytest.fixture
-def image(oci: ModuleType) -> Any:
+def image() -> Image:
     return oci.build([oci.layer([oci.Member("a")])])
 
 
@@ -65,7 +66,7 @@ async def bring(host: str, folder: Path, *certificates: Path, insecure: bool = F
     assert (tree / "a").exists()
 
 
-async def test_ca_of_a_registry(authority: Authority, image: Any, fake: ModuleType, tmp_path: Path) -> None:
+async def test_ca_of_a_registry(authority: Authority, image: Image, tmp_path: Path) -> None:
     """By host and port; of several folders the first that has one for the registry decides."""
     certs, others = tmp_path / "certs.d", tmp_path / "others.d"
     async with fake.FakeRegistry().serve(tls=authority.server()) as server:
@@ -82,7 +83,7 @@ async def test_ca_of_a_registry(authority: Authority, image: Any, fake: ModuleTy
         await bring(server.host, tmp_path, others, certs, insecure=True)
 
 
-async def test_client_certificate(authority: Authority, image: Any, fake: ModuleType, tmp_path: Path) -> None:
+async def test_client_certificate(authority: Authority, image: Image, tmp_path: Path) -> None:
     async with fake.FakeRegistry().serve(tls=authority.server(ask_clients=True)) as server:
         server.add("1", image)
         folder = tmp_path / "certs.d" / server.host

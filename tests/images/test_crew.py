@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import oci_image as oci
 import pytest
 
 from images.crew import Crew, MalformedBlob, WorkerDied
@@ -40,7 +40,7 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def large(tmp_path: Path, oci: ModuleType) -> Layer:
+def large(tmp_path: Path) -> Layer:
     """More than anybody reads before something has happened."""
     data = oci.layer([oci.Member(f"f{number}", bytes(1 << 20)) for number in range(200)])
     (tmp_path / "blob").write_bytes(data)
@@ -56,7 +56,7 @@ async def _operations(crew: Crew, number: int) -> list[list[Operation]]:
     return [decode(data).operations async for data in crew.batches(number)]
 
 
-async def test_tells_what_is_left_to_do(tmp_path: Path, oci: ModuleType) -> None:
+async def test_tells_what_is_left_to_do(tmp_path: Path) -> None:
     members = [oci.directory("d"), oci.Member("d/f", b"text", mode=0o4755), oci.hardlink("l", "d/f"), oci.Member("d/.wh.x")]
     (tmp_path / "blob").write_bytes(data := oci.layer(members))
     with Crew(tmp_path / "root", 1) as crew:
@@ -72,7 +72,7 @@ async def test_tells_what_is_left_to_do(tmp_path: Path, oci: ModuleType) -> None
     assert os.listdir(tmp_path) == ["blob"]
 
 
-async def test_large_attributes_come_in_small_batches(tmp_path: Path, oci: ModuleType) -> None:
+async def test_large_attributes_come_in_small_batches(tmp_path: Path) -> None:
     members = [oci.Member(f"d{number}", type=b"5", xattrs={"user.x": "x" * 50_000}) for number in range(40)]
     (tmp_path / "blob").write_bytes(oci.layer(members))
     with Crew(tmp_path / "root", 1) as crew:
@@ -82,7 +82,7 @@ async def test_large_attributes_come_in_small_batches(tmp_path: Path, oci: Modul
     assert max(map(len, batches)) < 8
 
 
-async def test_one_broken_blob_does_not_hurt_another(tmp_path: Path, oci: ModuleType) -> None:
+async def test_one_broken_blob_does_not_hurt_another(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"no tar" * 1000)
     (tmp_path / "good").write_bytes(oci.layer([oci.Member("f")]))
     with Crew(tmp_path / "root", 1) as crew:
@@ -98,7 +98,7 @@ async def test_one_broken_blob_does_not_hurt_another(tmp_path: Path, oci: Module
 @pytest.mark.parametrize(
     ("name", "error"), [("n" * 900_000, UnsafePath), ("\N{SNOWMAN}" * 300_000, UnsafePath), ("n/" * 400_000 + "..", UnsafePath)]
 )
-async def test_an_error_about_a_huge_name_arrives(tmp_path: Path, oci: ModuleType, name: str, error: type[Error]) -> None:
+async def test_an_error_about_a_huge_name_arrives(tmp_path: Path, name: str, error: type[Error]) -> None:
     (tmp_path / "blob").write_bytes(oci.layer([oci.Member("before"), oci.Member(name)]))
     with Crew(tmp_path / "root", 1) as crew:
         crew.give(Job(number=0, path=os.fsencode(tmp_path / "blob"), algorithm=None))
@@ -107,7 +107,7 @@ async def test_an_error_about_a_huge_name_arrives(tmp_path: Path, oci: ModuleTyp
     assert len(caught.value.message) < 1000
 
 
-async def test_a_name_that_is_no_text_can_hold_a_blob(tmp_path: Path, oci: ModuleType) -> None:
+async def test_a_name_that_is_no_text_can_hold_a_blob(tmp_path: Path) -> None:
     place = os.fsencode(tmp_path) + b"/blob-\xff"
     Path(os.fsdecode(place)).write_bytes(oci.layer([oci.Member("f")]))
     with Crew(tmp_path / "root", 1) as crew:
@@ -115,7 +115,7 @@ async def test_a_name_that_is_no_text_can_hold_a_blob(tmp_path: Path, oci: Modul
         assert len(await _operations(crew, 0)) == 1
 
 
-async def test_more_jobs_than_a_socket_holds(tmp_path: Path, oci: ModuleType) -> None:
+async def test_more_jobs_than_a_socket_holds(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(oci.layer([oci.Member("f")]))
     with Crew(tmp_path / "root", 2) as crew:
         for number in range(1000):

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
+from artefacts import Artefacts
 
 from images.manifest import PlatformMissing
 from images.progress import ArchiveAdvanced, Event, LayerUnpacking, Started
@@ -38,7 +38,7 @@ async def engine(socket: Path, handler: Handler) -> AsyncIterator[str]:
 class Engine:
     """Has one image, `lab/rocky:9`."""
 
-    def __init__(self, artefacts: Any, archive: Path) -> None:
+    def __init__(self, artefacts: Artefacts, archive: Path) -> None:
         self.id = artefacts.image.config_digest
         self.archive = archive
         self.asked: list[str] = []
@@ -60,13 +60,13 @@ class Engine:
 
 
 @pytest.fixture
-def docker(artefacts: Any, tmp_path: Path) -> Engine:
+def docker(artefacts: Artefacts, tmp_path: Path) -> Engine:
     archive = tmp_path / "archive"
     artefacts.skopeo(f"docker-archive:{archive}:lab/rocky:9")
     return Engine(artefacts, archive)
 
 
-async def test_import(docker: Engine, artefacts: Any, tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_import(docker: Engine, artefacts: Artefacts, tmp_path: Path, snapshot: Snapshot) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     events: list[Event] = []

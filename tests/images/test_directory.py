@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_mounts_are_left_out(chroot: Path, tmp_path: Path, request: pytest.Fixtu
         ["--bind", str(chroot / "usr/bin/sh"), str(chroot / "resolv.conf")],
     ):
         subprocess.run(["mount", *arguments], check=True)
-        request.addfinalizer(lambda point=arguments[-1]: subprocess.run(["umount", point], check=True))
+        request.addfinalizer(partial(subprocess.run, ["umount", arguments[-1]], check=True))
     (chroot / "proc dir" / "inside").touch()
     assert find_mounts(chroot) == {b"proc dir", b"data", b"resolv.conf"}
     target = tmp_path / "target"

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import fake_registry as fake
+import oci_image as oci
 import pytest
 from aiohttp import web
+from fake_registry import FakeRegistry
+from oci_image import Image, Registry
 
 from images.auth import AuthFiles, CredentialHelperFailed
 from images.blobs import BlobStore, DigestMismatch
@@ -73,17 +76,17 @@ def bring(tmp_path: Path) -> Bring:
 
 
 @pytest.fixture
-async def liar(fake: ModuleType) -> AsyncIterator[Any]:
+async def liar() -> AsyncIterator[FakeRegistry]:
     async with fake.FakeRegistry().serve() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def image(oci: ModuleType) -> Any:
+def image() -> Image:
     return oci.build([oci.layer([oci.Member("big", os.urandom(6_000_000))])])
 
 
-def ranged(registry: Any, ranges: list[str | None]) -> Override:
+def ranged(registry: FakeRegistry, ranges: list[str | None]) -> Override:
     """A registry that knows ranges, and what was asked for."""
 
     async def answer(request: web.Request) -> web.StreamResponse | None:
@@ -105,7 +108,7 @@ def ranged(registry: Any, ranges: list[str | None]) -> Override:
     return answer
 
 
-async def test_resumed_from_a_real_registry(registry: Any, image: Any, bring: Bring) -> None:
+async def test_resumed_from_a_real_registry(registry: Registry, image: Image, bring: Bring) -> None:
     registry.push("lab/resume", "1", image)
     layer = image.layer_digests[0]
     bring.leave(layer, image.blobs[layer][:4_000_000])
@@ -115,7 +118,7 @@ async def test_resumed_from_a_real_registry(registry: Any, image: Any, bring: Br
     assert min(advanced) > 4_000_000
 
 
-async def test_only_what_is_missing_is_asked_for(liar: Any, image: Any, bring: Bring) -> None:
+async def test_only_what_is_missing_is_asked_for(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
     ranges: list[str | None] = []
@@ -125,7 +128,7 @@ async def test_only_what_is_missing_is_asked_for(liar: Any, image: Any, bring: B
     assert ranges == ["bytes=5000000-"]
 
 
-async def test_all_of_it_was_there(liar: Any, image: Any, bring: Bring) -> None:
+async def test_all_of_it_was_there(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     """The process was killed between the last byte and the rename."""
     liar.add("1", image)
     layer = image.layer_digests[0]
@@ -134,7 +137,7 @@ async def test_all_of_it_was_there(liar: Any, image: Any, bring: Bring) -> None:
     assert liar.asked(layer) == []
 
 
-async def test_what_was_there_is_spoilt(liar: Any, image: Any, bring: Bring) -> None:
+async def test_what_was_there_is_spoilt(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     """A crash of the machine can leave zeros; they cost one more download, not the import."""
     liar.add("1", image)
     layer = image.layer_digests[0]
@@ -148,7 +151,7 @@ async def test_what_was_there_is_spoilt(liar: Any, image: Any, bring: Bring) -> 
 
 
 @pytest.mark.parametrize("answer", ["ignores", 416])
-async def test_registry_without_ranges(liar: Any, image: Any, bring: Bring, answer: object) -> None:
+async def test_registry_without_ranges(liar: FakeRegistry, image: Image, bring: Bring, answer: object) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
 
@@ -161,7 +164,7 @@ async def test_registry_without_ranges(liar: Any, image: Any, bring: Bring, answ
     assert len(liar.asked(layer)) == (2 if answer == 416 else 1)
 
 
-async def test_registry_that_lies_after_a_resumption(liar: Any, image: Any, bring: Bring) -> None:
+async def test_registry_that_lies_after_a_resumption(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
     bring.leave(layer, image.blobs[layer][:5_000_000])
@@ -172,7 +175,7 @@ async def test_registry_that_lies_after_a_resumption(liar: Any, image: Any, brin
     assert not list((bring.folder / "cache").rglob(".partial-*"))
 
 
-async def test_a_line_that_keeps_breaking(liar: Any, image: Any, bring: Bring, fake: ModuleType) -> None:
+async def test_a_line_that_keeps_breaking(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     """Each try goes on where the last one ended; as long as something comes, it is tried again."""
     liar.add("1", image)
     layer = image.layer_digests[0]
@@ -226,7 +229,7 @@ async def send_part(request: web.Request, data: bytes, size: int) -> web.StreamR
     return response
 
 
-async def test_a_layer_is_unpacked_while_it_comes(oci: ModuleType, liar: Any, bring: Bring) -> None:
+async def test_a_layer_is_unpacked_while_it_comes(liar: FakeRegistry, bring: Bring) -> None:
     members = [oci.Member("first", os.urandom(1_000_000)), oci.Member("second", os.urandom(4_000_000))]
     liar.add("1", image := oci.build([oci.layer(members)]))
     layer = image.layer_digests[0]
@@ -245,7 +248,7 @@ async def test_a_layer_is_unpacked_while_it_comes(oci: ModuleType, liar: Any, br
     assert [(tree / member.name).read_bytes() for member in members] == [member.data for member in members]
 
 
-async def test_what_came_wrong_and_was_read_already_comes_anew(liar: Any, image: Any, bring: Bring) -> None:
+async def test_what_came_wrong_and_was_read_already_comes_anew(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
     right, ranges = image.blobs[layer], list[str | None]()
@@ -270,7 +273,7 @@ async def test_what_came_wrong_and_was_read_already_comes_anew(liar: Any, image:
     assert ranges[2] is None
 
 
-async def test_pauses_grow_and_end(liar: Any, bring: Bring) -> None:
+async def test_pauses_grow_and_end(liar: FakeRegistry, bring: Bring) -> None:
     async def unavailable(request: web.Request) -> web.StreamResponse | None:
         return None if request.path == "/v2/" else web.Response(status=503)
 
@@ -280,7 +283,9 @@ async def test_pauses_grow_and_end(liar: Any, bring: Bring) -> None:
     assert bring.slept == [1, 2]
 
 
-async def test_a_wrong_port_is_said_at_once_a_broken_connection_is_tried_again(liar: Any, image: Any, bring: Bring) -> None:
+async def test_a_wrong_port_is_said_at_once_a_broken_connection_is_tried_again(
+    liar: FakeRegistry, image: Image, bring: Bring
+) -> None:
     with pytest.raises(Unreachable):
         await bring("127.0.0.1:1/x:1")
     assert bring.slept == []
@@ -314,7 +319,7 @@ class Limit:
         return web.Response(status=429, headers={"Retry-After": self.retry_after} if self.retry_after else {})
 
 
-async def test_rate_limit_is_waited_for(liar: Any, image: Any, bring: Bring) -> None:
+async def test_rate_limit_is_waited_for(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     liar.override = Limit(3, "15").__call__
     await bring(f"{liar.host}/x:1")
@@ -322,7 +327,7 @@ async def test_rate_limit_is_waited_for(liar: Any, image: Any, bring: Bring) -> 
     assert [event for event in bring.events if isinstance(event, Waiting)] == [Waiting(host=liar.host, seconds=15)] * 3
 
 
-async def test_rate_limit_by_date(liar: Any, image: Any, bring: Bring) -> None:
+async def test_rate_limit_by_date(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     liar.override = Limit(1, format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)).__call__
     await bring(f"{liar.host}/x:1")
@@ -334,7 +339,7 @@ async def test_rate_limit_by_date(liar: Any, image: Any, bring: Bring) -> None:
     [("21600", [], "wait 6 hours"), ("25", [25, 25], "wait 25 s"), ("0", [1] * 60, "wait"), (None, [1, 2], "--username")],
 )
 async def test_rate_limit_that_stays_is_explained(
-    liar: Any, bring: Bring, retry_after: str | None, slept: list[float], hint: str
+    liar: FakeRegistry, bring: Bring, retry_after: str | None, slept: list[float], hint: str
 ) -> None:
     liar.override = Limit(1000, retry_after).__call__
     with pytest.raises(RateLimited) as caught:
@@ -343,7 +348,7 @@ async def test_rate_limit_that_stays_is_explained(
     assert hint in (caught.value.hint or "")
 
 
-async def test_unchanged_is_known_from_the_manifest_alone(liar: Any, oci: ModuleType, image: Any, bring: Bring) -> None:
+async def test_unchanged_is_known_from_the_manifest_alone(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     """A HEAD, which registries do not count as a pull; the rest is in the cache."""
     liar.add("1", image)
     liar.digest_header = oci.digest
@@ -357,7 +362,7 @@ async def test_unchanged_is_known_from_the_manifest_alone(liar: Any, oci: Module
     assert liar.asked("/blobs/") == []
 
 
-async def test_digest_of_one_platform(registry: Any, oci: ModuleType, image: Any, bring: Bring) -> None:
+async def test_digest_of_one_platform(registry: Registry, image: Image, bring: Bring) -> None:
     other = oci.build([oci.layer([oci.Member("a")])], architecture="arm64")
     registry.push_index("lab/update", "1", {"linux/amd64": image, "linux/arm64": other})
     for architecture, expected in (("amd64", image.digest), ("arm64", other.digest)):
@@ -365,7 +370,7 @@ async def test_digest_of_one_platform(registry: Any, oci: ModuleType, image: Any
             assert await bring.source(f"{registry.host}/lab/update:1", platform=architecture).find_digest() == expected
 
 
-async def test_digest_where_the_registry_does_not_say_one(liar: Any, image: Any, bring: Bring) -> None:
+async def test_digest_where_the_registry_does_not_say_one(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     assert await bring.source(f"{liar.host}/x:1").find_digest() == image.digest
     assert [method for method, path, _ in liar.requests if "/manifests/" in path] == ["HEAD", "GET"]
@@ -376,7 +381,7 @@ def auth_files(folder: Path, **document: object) -> AuthFiles:
     return AuthFiles(paths=(folder / "auth.json",), environment={"PATH": str(folder)})
 
 
-async def test_credentials_of_a_file(private_registry: Any, image: Any, bring: Bring) -> None:
+async def test_credentials_of_a_file(private_registry: Registry, image: Image, bring: Bring) -> None:
     private_registry.push("lab/auth", "1", image)
     pair = base64.b64encode(b"admin:s:cret").decode()
     files = auth_files(bring.folder, auths={f"{private_registry.host}/lab": {"auth": pair}})
@@ -386,7 +391,7 @@ async def test_credentials_of_a_file(private_registry: Any, image: Any, bring: B
 
 
 async def test_helpers_are_asked_only_by_those_who_need_them(
-    liar: Any, image: Any, private_registry: Any, bring: Bring
+    liar: FakeRegistry, image: Image, private_registry: Registry, bring: Bring
 ) -> None:
     """A broken helper is no reason to refuse an image that anybody may have."""
     liar.add("1", image)
@@ -396,7 +401,7 @@ async def test_helpers_are_asked_only_by_those_who_need_them(
         await bring(f"{private_registry.host}/x:1", auth_files=files)
 
 
-async def test_identity_token(liar: Any, image: Any, bring: Bring) -> None:
+async def test_identity_token(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     asked = []
 
@@ -416,7 +421,7 @@ async def test_identity_token(liar: Any, image: Any, bring: Bring) -> None:
     assert asked == [("POST", {**form, "service": "lab", "refresh_token": "identity"}, None)]
 
 
-async def test_proxy_with_a_password(image: Any, bring: Bring, fake: ModuleType) -> None:
+async def test_proxy_with_a_password(image: Image, bring: Bring) -> None:
     """It goes to the proxy alone, and into no message."""
     seen = []
 
@@ -446,7 +451,7 @@ async def test_proxy_with_a_password(image: Any, bring: Bring, fake: ModuleType)
     assert "s3cret" not in caught.value.message
 
 
-async def test_a_cut_answer_keeps_what_came(liar: Any, image: Any, bring: Bring, fake: ModuleType) -> None:
+async def test_a_cut_answer_keeps_what_came(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
 

@@ -11,11 +11,12 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import oci_image as oci
 import pytest
 import zstandard
+from artefacts import Artefacts
 
 from images.errors import Error
 from images.layers import MalformedLayer
@@ -67,7 +68,7 @@ def bring(tmp_path: Path) -> Bring:
     return Bring(tmp_path)
 
 
-async def test_oci_layout(artefacts: Any, bring: Bring, snapshot: Snapshot) -> None:
+async def test_oci_layout(artefacts: Artefacts, bring: Bring, snapshot: Snapshot) -> None:
     layout, expected = artefacts.layout, snapshot(artefacts.tree)
     for text in (f"oci:{layout}:rocky:9", f"oci:{layout}", f"oci://{layout}", layout, f"file://{layout}"):
         tree, provenance = await bring(text)
@@ -83,7 +84,7 @@ async def test_oci_layout(artefacts: Any, bring: Bring, snapshot: Snapshot) -> N
 
 @pytest.mark.parametrize("packing", PACKERS)
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
-async def test_archives(artefacts: Any, bring: Bring, snapshot: Snapshot, kind: str, packing: str) -> None:
+async def test_archives(artefacts: Artefacts, bring: Bring, snapshot: Snapshot, kind: str, packing: str) -> None:
     """Under a name that says nothing; with and without scheme."""
     made = bring.folder / "made"
     artefacts.skopeo(f"{kind}:{made}:rocky:9" if kind == "docker-archive" else f"{kind}:{made}")
@@ -99,7 +100,7 @@ async def test_archives(artefacts: Any, bring: Bring, snapshot: Snapshot, kind: 
     assert [path for path in bring.cache.rglob("*") if path.is_file()] == []
 
 
-async def test_which_image_of_a_docker_archive(artefacts: Any, oci: ModuleType, bring: Bring) -> None:
+async def test_which_image_of_a_docker_archive(artefacts: Artefacts, bring: Bring) -> None:
     file = bring.folder / "two.tar"
     artefacts.skopeo(f"docker-archive:{file}:rocky:9", "--additional-tag=docker.io/library/other:1")
     oci.write_layout(bring.folder / "b", oci.build([oci.layer([oci.Member("b")])]), "t")
@@ -123,7 +124,7 @@ async def test_which_image_of_a_docker_archive(artefacts: Any, oci: ModuleType, 
         await bring(f"docker-archive:{two}:rocky:10")
 
 
-async def test_docker_archive_with_links_and_compressed_layers(artefacts: Any, bring: Bring, snapshot: Snapshot) -> None:
+async def test_docker_archive_with_links_and_compressed_layers(artefacts: Artefacts, bring: Bring, snapshot: Snapshot) -> None:
     """Older Dockers write a layer once and link to it; some builders compress layers."""
     layers = [data for digest, data in artefacts.image.blobs.items() if digest != artefacts.image.config_digest]
     config = artefacts.image.blobs[artefacts.image.config_digest]
@@ -146,7 +147,7 @@ async def test_docker_archive_with_links_and_compressed_layers(artefacts: Any, b
     assert snapshot(tree) == snapshot(artefacts.tree)
 
 
-async def test_platforms_of_a_layout(oci: ModuleType, bring: Bring) -> None:
+async def test_platforms_of_a_layout(bring: Bring) -> None:
     images = {f"linux/{name}": oci.build([oci.layer([oci.Member(name)])], architecture=name) for name in ("amd64", "arm64")}
     layout = bring.folder / "layout"
     oci.write_layout(layout, images["linux/amd64"], "x")
@@ -164,7 +165,7 @@ async def test_platforms_of_a_layout(oci: ModuleType, bring: Bring) -> None:
         await bring(f"oci:{layout}", platform="riscv64")
 
 
-async def test_tags_of_a_layout(artefacts: Any, bring: Bring) -> None:
+async def test_tags_of_a_layout(artefacts: Artefacts, bring: Bring) -> None:
     layout = bring.folder / "with:colon"
     shutil.copytree(artefacts.layout, layout)
     index = json.loads((layout / "index.json").read_text())
@@ -178,7 +179,7 @@ async def test_tags_of_a_layout(artefacts: Any, bring: Bring) -> None:
         await bring(f"oci:{layout}:11")
 
 
-async def test_damaged_layouts(artefacts: Any, bring: Bring) -> None:
+async def test_damaged_layouts(artefacts: Artefacts, bring: Bring) -> None:
     def damage(digest: str, change: Callable[[bytes], bytes] | None) -> Path:
         layout = bring.folder / f"layout{len(list(bring.folder.iterdir()))}"
         shutil.copytree(artefacts.layout, layout)
@@ -204,14 +205,14 @@ async def test_damaged_layouts(artefacts: Any, bring: Bring) -> None:
         await bring(f"oci:{damage(layer, lambda data: data[:-9] + bytes(9))}")
 
 
-def tar_of(artefacts: Any, target: Path, *options: str) -> Path:
+def tar_of(artefacts: Artefacts, target: Path, *options: str) -> Path:
     xattrs = ["--xattrs", "--xattrs-include=*"]
     subprocess.run(["tar", "-C", artefacts.tree, "--format=pax", *xattrs, *options, "-cf", target, "."], check=True)
     return target
 
 
 @pytest.mark.parametrize("option", ["", "--gzip", "--zstd", "--xz", "--bzip2"])
-async def test_root_file_system_in_a_tar(artefacts: Any, bring: Bring, snapshot: Snapshot, option: str) -> None:
+async def test_root_file_system_in_a_tar(artefacts: Artefacts, bring: Bring, snapshot: Snapshot, option: str) -> None:
     file = tar_of(artefacts, bring.folder / "root.bin", *([option] if option else []))
     tree, provenance = await bring(file)
     assert snapshot(tree) == snapshot(artefacts.tree)
@@ -220,7 +221,7 @@ async def test_root_file_system_in_a_tar(artefacts: Any, bring: Bring, snapshot:
     assert list(bring.cache.rglob("*")) == []
 
 
-async def test_streams_one_after_the_other(artefacts: Any, bring: Bring, snapshot: Snapshot) -> None:
+async def test_streams_one_after_the_other(artefacts: Artefacts, bring: Bring, snapshot: Snapshot) -> None:
     """As pixz, pbzip2 and `xz --threads` with several blocks write."""
     data = tar_of(artefacts, bring.folder / "t").read_bytes()
     half = len(data) // 2
@@ -232,7 +233,7 @@ async def test_streams_one_after_the_other(artefacts: Any, bring: Bring, snapsho
         assert snapshot(tree) == snapshot(artefacts.tree)
 
 
-async def test_a_tree_is_no_layer(oci: ModuleType, bring: Bring) -> None:
+async def test_a_tree_is_no_layer(bring: Bring) -> None:
     file = bring.folder / "t.tar"
     file.write_bytes(oci.layer([oci.directory("etc"), oci.Member("etc/.wh.x"), oci.Member("etc/x")]))
     tree, _ = await bring(file)
@@ -240,7 +241,7 @@ async def test_a_tree_is_no_layer(oci: ModuleType, bring: Bring) -> None:
 
 
 @pytest.mark.parametrize("packing", list(PACKERS))
-async def test_broken_tars(artefacts: Any, bring: Bring, packing: str) -> None:
+async def test_broken_tars(artefacts: Artefacts, bring: Bring, packing: str) -> None:
     data = PACKERS[packing](tar_of(artefacts, bring.folder / "t").read_bytes())
     cut = bring.folder / "cut"
     cut.write_bytes(data[: len(data) * 9 // 10])
@@ -261,7 +262,7 @@ def kind_of(path: Path) -> str:
     return source._kind if isinstance(source, ArchiveSource) else type(source).__name__
 
 
-def test_recognised_by_content(artefacts: Any, tmp_path: Path) -> None:
+def test_recognised_by_content(artefacts: Artefacts, tmp_path: Path) -> None:
     """Names that say something else."""
     artefacts.skopeo(f"oci-archive:{tmp_path}/rootfs.tar")
     artefacts.skopeo(f"docker-archive:{tmp_path}/oci.sif:x:1")

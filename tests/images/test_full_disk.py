@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -85,8 +86,8 @@ def failure_of(work: Callable[[], object]) -> Error | None:
 
 
 def until_it_fits(disk: Disk, work: Callable[[], object], unchanged: Callable[[], None]) -> int:
-    """Run `work` with no room, then a little more, until it succeeds; how often it failed."""
-    for left in (*range(40), *range(40, 1000, 23)):
+    """Run `work` with no room, then a little more, until it succeeds; how much that was."""
+    for left in itertools.chain(range(40), range(40, 1000, 23)):
         disk.fill(left)
         failure = failure_of(work)
         if failure is None:

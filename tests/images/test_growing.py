@@ -15,7 +15,13 @@ def test_reading_waits_for_what_was_told(tmp_path: Path) -> None:
         growth.tell(4)
         assert reader.read(4) == b"abcd"
         growth.tell(3)
-        late = threading.Timer(0, lambda: [file.write(b"ghij"), growth.tell(6), growth.tell(10)])
+
+        def write_the_rest() -> None:
+            file.write(b"ghij")
+            growth.tell(6)
+            growth.tell(10)
+
+        late = threading.Thread(target=write_the_rest)
         late.start()
         assert reader.read(100) == b"efghij"
         late.join()

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import oci_image as oci
 import pytest
+from artefacts import Artefacts
+from oci_image import Image, Registry
 
 from images.blobs import CacheFailed
 from images.catalog import Catalog, ImageExists, InTheWay
@@ -21,6 +22,7 @@ from images.errors import Error
 from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image, update_resolv_conf
 from images.locks import Locked, exclusive
 from images.progress import Event
+from images.source.contract import Source
 from images.source.scheme import SourceOptions, open_source
 
 pytestmark = pytest.mark.root
@@ -35,7 +37,7 @@ def ignore(event: Event) -> None:
     pass
 
 
-def source(text: object, folder: Path) -> Any:
+def source(text: object, folder: Path) -> Source:
     return open_source(str(text), SourceOptions(blobs=folder / "cache"))
 
 
@@ -53,15 +55,13 @@ def chroot(tmp_path: Path) -> Path:
     return root
 
 
-def image_of(oci: ModuleType, text: bytes) -> Any:
+def image_of(text: bytes) -> Image:
     return oci.build([oci.layer([oci.Member("bin/sh", text, mode=0o755), oci.Member("version", text)])])
 
 
-async def test_update_of_an_unchanged_source_does_nothing(
-    catalog: Catalog, oci: ModuleType, registry: Any, tmp_path: Path
-) -> None:
+async def test_update_of_an_unchanged_source_does_nothing(catalog: Catalog, registry: Registry, tmp_path: Path) -> None:
     reference = f"docker://{registry.host}/lab/importer:1"
-    registry.push("lab/importer", "1", image_of(oci, b"one"))
+    registry.push("lab/importer", "1", image_of(b"one"))
     first = await import_image(catalog, "img", source(reference, tmp_path), ignore, mode=Mode.UPDATE)
     assert not first.unchanged
     # What the administrator did in the image stays.
@@ -72,14 +72,14 @@ async def test_update_of_an_unchanged_source_does_nothing(
     assert second.unchanged
     assert second.provenance == first.provenance == catalog.provenance("img")
     assert ((catalog.chroots / "img").stat().st_ino, events) == (before, [])
-    registry.push("lab/importer", "1", image_of(oci, b"two"))
+    registry.push("lab/importer", "1", image_of(b"two"))
     third = await import_image(catalog, "img", source(reference, tmp_path), ignore, mode=Mode.UPDATE)
     assert not third.unchanged
     assert (catalog.get("img") / "version").read_text() == "two"
     assert catalog.provenance("img").digest == third.provenance.digest != first.provenance.digest
 
 
-async def test_force_replaces_also_what_is_unchanged(catalog: Catalog, artefacts: Any, tmp_path: Path) -> None:
+async def test_force_replaces_also_what_is_unchanged(catalog: Catalog, artefacts: Artefacts, tmp_path: Path) -> None:
     reference = f"oci:{artefacts.layout}"
     await import_image(catalog, "img", source(reference, tmp_path), ignore)
     (catalog.get("img") / "by-hand").touch()
@@ -129,7 +129,7 @@ async def test_the_replaced_tree_goes_late(catalog: Catalog, chroot: Path, tmp_p
     assert listed(catalog) == ["img"]
 
 
-async def test_what_was_there_survives_failures(catalog: Catalog, chroot: Path, oci: ModuleType, tmp_path: Path) -> None:
+async def test_what_was_there_survives_failures(catalog: Catalog, chroot: Path, tmp_path: Path) -> None:
     await import_image(catalog, "img", source(chroot, tmp_path), ignore)
     broken = tmp_path / "broken.tar"
     broken.write_bytes(oci.layer([oci.Member("bin/sh", b"x" * 5000, mode=0o755)])[:2000])
@@ -155,7 +155,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("kind", ["layout", "tar", "folder", "squashfs"])
-async def test_full_disk(oci: ModuleType, chroot: Path, tmp_path: Path, small_disk: Path, kind: str) -> None:
+async def test_full_disk(chroot: Path, tmp_path: Path, small_disk: Path, kind: str) -> None:
     catalog = Catalog(chroots=small_disk / "chroots", provision=tmp_path / "provision")
     await import_image(catalog, "img", source(chroot, tmp_path), ignore)
     (chroot / "big").write_bytes(os.urandom(8 << 20))
@@ -191,7 +191,7 @@ def pack(tree: Path, target: Path) -> None:
         pytest.skip("mksquashfs is missing (Debian package squashfs-tools)")
 
 
-async def test_full_cache(oci: ModuleType, registry: Any, tmp_path: Path, small_disk: Path, catalog: Catalog) -> None:
+async def test_full_cache(registry: Registry, tmp_path: Path, small_disk: Path, catalog: Catalog) -> None:
     registry.push("lab/large", "1", oci.build([oci.layer([oci.Member("big", os.urandom(8 << 20))])]))
     archive = tmp_path / "a.tar"
     oci.write_layout(tmp_path / "layout", oci.build([oci.layer([oci.Member("x", os.urandom(8 << 20))])]), "1")

@@ -14,9 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import oci_image as oci
 import pytest
 from killed_head import (
     DEADLINE,
@@ -32,6 +31,7 @@ from killed_head import (
     measure,
     wait_until,
 )
+from oci_image import Image, Registry
 from slow_relay import SlowRelay, slow_relay
 
 pytestmark = pytest.mark.root
@@ -56,8 +56,8 @@ class Site:
 
     head: Head
     relay: SlowRelay
-    old: Any
-    new: Any
+    old: Image
+    new: Image
 
     @property
     def verbs(self) -> dict[str, Verb]:
@@ -106,7 +106,7 @@ def layer_of(tree: Path, names: tuple[str, ...]) -> bytes:
     """A layer by GNU tar: these paths with all below them, and the folders that they are in."""
     parents = sorted({str(parent) for name in names for parent in Path(name).parents})
     below = [os.path.relpath(path, tree) for name in names for path in (tree / name, *sorted((tree / name).rglob("*")))]
-    command = ["tar", "-C", tree, "--format=posix", "--pax-option=delete=atime,delete=ctime", "--no-recursion", "-c"]
+    command = ["tar", "-C", str(tree), "--format=posix", "--pax-option=delete=atime,delete=ctime", "--no-recursion", "-c"]
     return subprocess.run([*command, *parents, *below], check=True, capture_output=True).stdout
 
 
@@ -115,8 +115,7 @@ def site(
     tmp_path: Path,
     snapshot: Callable[[Path], Snapshot],
     require_tool: Callable[..., Path],
-    registry: Any,
-    oci: ModuleType,
+    registry: Registry,
 ) -> Iterator[Site]:
     require_tool("busybox", package="busybox-static")
     head = make_head(tmp_path, snapshot)
@@ -139,7 +138,7 @@ def site(
         yield Site(head=head, relay=relay, old=images["old"], new=images["new"])
 
 
-def assert_resumed(site: Site, had: dict[str, int], image: Any) -> int:
+def assert_resumed(site: Site, had: dict[str, int], image: Image) -> int:
     """What came before was not fetched again; returns how many downloads went on in the middle."""
     asked = dict(site.relay.fetched)
     resumed = 0
@@ -205,7 +204,7 @@ def start(site: Site, verb: Verb, delay: float, goal: int | None) -> "subprocess
     return process
 
 
-def finish(site: Site, verb: Verb, image: Any, had: dict[str, int]) -> int:
+def finish(site: Site, verb: Verb, image: Image, had: dict[str, int]) -> int:
     """The next import, let alone: it ends as the first should have, from what was there; the layers that it resumed."""
     head = site.head
     site.relay.pause = 0.0
@@ -225,7 +224,7 @@ def finish(site: Site, verb: Verb, image: Any, had: dict[str, int]) -> int:
 
 def measured(site: Site, verbs: dict[str, Verb]) -> dict[str, tuple[float, float]]:
     """As `measure`, with every layer in the cache."""
-    took = {}
+    took: dict[str, tuple[float, float]] = {}
     for name, verb in verbs.items():
         site.prepare()
         took |= measure(site.head, {name: verb}, prepared=True)

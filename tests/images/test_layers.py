@@ -12,13 +12,14 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
+import oci_image as oci
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layered import apply_tars
+from oci_image import Member
 
 from images.layers import Layer, Link, MalformedLayer, Opaque, Put, Whiteout, plan_layer
 from images.rootfs import UnsafePath
@@ -36,10 +37,10 @@ def _unpack_layers(layers: list[Layer], root: Path) -> None:
 
 
 @pytest.fixture
-def unpack(tmp_path: Path, oci: ModuleType) -> Unpack:
+def unpack(tmp_path: Path) -> Unpack:
     """Unpacks layers (members, or a tar's bytes) into a new tree; returns its path."""
 
-    def run(*layers: Sequence[object] | bytes, pack: Callable[[bytes], bytes] = gzip.compress) -> Path:
+    def run(*layers: Sequence[Member] | bytes, pack: Callable[[bytes], bytes] = gzip.compress) -> Path:
         root = tmp_path / f"tree{len(list(tmp_path.iterdir()))}"
         root.mkdir()
         described = []
@@ -58,7 +59,7 @@ def _names(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
-def test_plan_is_data(oci: ModuleType) -> None:
+def test_plan_is_data() -> None:
     members = [
         oci.directory("./"),
         oci.Member("./a//b", b"x"),
@@ -76,7 +77,7 @@ def test_plan_is_data(oci: ModuleType) -> None:
     assert plan[2] == Link(path=b"c", target=b"a/b")
 
 
-def test_attributes(oci: ModuleType, unpack: Unpack) -> None:
+def test_attributes(unpack: Unpack) -> None:
     xattrs = {"user.note": "hello"}
     root = unpack(
         [
@@ -110,21 +111,21 @@ def test_attributes(oci: ModuleType, unpack: Unpack) -> None:
     assert os.getxattr(root / "d", "user.note") == b"hello"
 
 
-def test_file_capabilities_survive_chown(oci: ModuleType, unpack: Unpack) -> None:
+def test_file_capabilities_survive_chown(unpack: Unpack) -> None:
     value = bytes.fromhex("0100000200200000000000000000000000000000")
     members = [oci.Member("ping", b"x", uid=1, mode=0o755, xattrs={"security.capability": value.decode("latin-1")})]
     root = unpack(members)
     assert os.getxattr(root / "ping", "security.capability") == value
 
 
-def test_missing_parents_get_the_time_of_what_needed_them(oci: ModuleType, unpack: Unpack) -> None:
+def test_missing_parents_get_the_time_of_what_needed_them(unpack: Unpack) -> None:
     root = unpack([oci.Member("a/b/c", mtime=1500000000)])
     for name in ("a", "a/b"):
         status = (root / name).stat()
         assert (stat.S_IMODE(status.st_mode), status.st_mtime) == (0o755, 1500000000)
 
 
-def test_directory_times_survive_later_layers(oci: ModuleType, unpack: Unpack) -> None:
+def test_directory_times_survive_later_layers(unpack: Unpack) -> None:
     root = unpack(
         [oci.directory("d", mtime=1000), oci.Member("d/old"), oci.directory("e", mtime=2000)],
         [oci.Member("d/.wh.old"), oci.Member("d/new"), oci.directory("e", mtime=3000), oci.Member("e/x")],
@@ -157,49 +158,49 @@ LOWER = ["keep", "d", "d/a", "d/b", "d/sub", "d/sub/c"]
         ([".wh..wh.aufs", ".wh..wh.plnk/1.1"], ["d", "d/a", "d/b", "d/sub", "d/sub/c", "keep"]),
     ],
 )
-def test_whiteouts(oci: ModuleType, unpack: Unpack, upper: list[str], expected: list[str]) -> None:
+def test_whiteouts(unpack: Unpack, upper: list[str], expected: list[str]) -> None:
     lower = [oci.directory(name) if name in ("d", "d/sub") else oci.Member(name) for name in LOWER]
     assert _names(unpack(lower, [oci.Member(name) for name in upper])) == expected
 
 
-def test_whiteouts_in_the_first_layer_hide_nothing(oci: ModuleType, unpack: Unpack) -> None:
+def test_whiteouts_in_the_first_layer_hide_nothing(unpack: Unpack) -> None:
     root = unpack([oci.Member("d/a"), oci.Member("d/.wh..wh..opq"), oci.Member("d/.wh.a")])
     assert _names(root) == ["d", "d/a"]
 
 
-def test_whiteout_of_a_link_spares_its_target(oci: ModuleType, unpack: Unpack) -> None:
+def test_whiteout_of_a_link_spares_its_target(unpack: Unpack) -> None:
     root = unpack([oci.Member("d/a"), oci.symlink("l", "d")], [oci.Member(".wh.l")])
     assert _names(root) == ["d", "d/a"]
 
 
-KINDS = {
-    "file": lambda oci, name: [oci.Member(name, b"new")],
-    "directory": lambda oci, name: [oci.directory(name), oci.Member(f"{name}/in", b"1")],
-    "link": lambda oci, name: [oci.symlink(name, "other")],
-    "hard": lambda oci, name: [oci.hardlink(name, "other/x")],
-    "fifo": lambda oci, name: [oci.Member(name, type=tarfile.FIFOTYPE)],
-    "device": lambda oci, name: [oci.Member(name, type=tarfile.CHRTYPE, device=(1, 3))],
+KINDS: dict[str, Callable[[str], list[Member]]] = {
+    "file": lambda name: [oci.Member(name, b"new")],
+    "directory": lambda name: [oci.directory(name), oci.Member(f"{name}/in", b"1")],
+    "link": lambda name: [oci.symlink(name, "other")],
+    "hard": lambda name: [oci.hardlink(name, "other/x")],
+    "fifo": lambda name: [oci.Member(name, type=tarfile.FIFOTYPE)],
+    "device": lambda name: [oci.Member(name, type=tarfile.CHRTYPE, device=(1, 3))],
 }
 
 
 @pytest.mark.parametrize("old", KINDS)
 @pytest.mark.parametrize("new", KINDS)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_replacements(oci: ModuleType, unpack: Unpack, old: str, new: str, layers: int) -> None:
-    base = [oci.directory("other"), oci.Member("other/x", b"safe"), *KINDS[old](oci, "n")]
-    root = unpack(base, KINDS[new](oci, "n")) if layers == 2 else unpack([*base, *KINDS[new](oci, "n")])
-    alone = unpack([oci.directory("other"), oci.Member("other/x", b"safe"), *KINDS[new](oci, "n")])
+def test_replacements(unpack: Unpack, old: str, new: str, layers: int) -> None:
+    base = [oci.directory("other"), oci.Member("other/x", b"safe"), *KINDS[old]("n")]
+    root = unpack(base, KINDS[new]("n")) if layers == 2 else unpack([*base, *KINDS[new]("n")])
+    alone = unpack([oci.directory("other"), oci.Member("other/x", b"safe"), *KINDS[new]("n")])
     assert stat.S_IFMT((root / "n").lstat().st_mode) == stat.S_IFMT((alone / "n").lstat().st_mode)
     assert _names(root) == _names(alone)
     assert (root / "other/x").read_bytes() == b"safe"
 
 
-def test_writing_over_a_hard_link_breaks_it(oci: ModuleType, unpack: Unpack) -> None:
+def test_writing_over_a_hard_link_breaks_it(unpack: Unpack) -> None:
     root = unpack([oci.Member("a", b"old"), oci.hardlink("b", "a")], [oci.Member("b", b"new")])
     assert ((root / "a").read_bytes(), (root / "b").read_bytes()) == (b"old", b"new")
 
 
-def test_a_directory_of_an_upper_layer_replaces_attributes(oci: ModuleType, unpack: Unpack) -> None:
+def test_a_directory_of_an_upper_layer_replaces_attributes(unpack: Unpack) -> None:
     root = unpack(
         [oci.directory("d", mode=0o700, uid=1, xattrs={"user.a": "1", "user.b": "2"}), oci.Member("d/x")],
         [oci.directory("d", mode=0o755, uid=2, xattrs={"user.b": "3"})],
@@ -210,7 +211,7 @@ def test_a_directory_of_an_upper_layer_replaces_attributes(oci: ModuleType, unpa
     assert _names(root) == ["d", "d/x"]
 
 
-def test_parents_go_through_links_within(oci: ModuleType, unpack: Unpack) -> None:
+def test_parents_go_through_links_within(unpack: Unpack) -> None:
     root = unpack(
         [oci.directory("usr/lib"), oci.symlink("lib", "usr/lib"), oci.directory("run"), oci.symlink("var/run", "/run")],
         [oci.Member("lib/a/b", b"1"), oci.Member("var/run/pid", b"2"), oci.hardlink("hard", "lib/a/b")],
@@ -220,7 +221,7 @@ def test_parents_go_through_links_within(oci: ModuleType, unpack: Unpack) -> Non
     assert (root / "hard").read_bytes() == b"1"
 
 
-def test_a_link_entry_that_becomes_a_directory_again(oci: ModuleType, unpack: Unpack) -> None:
+def test_a_link_entry_that_becomes_a_directory_again(unpack: Unpack) -> None:
     root = unpack(
         [oci.directory("a"), oci.Member("a/1"), oci.symlink("l", "a"), oci.Member("l/2")],
         [oci.directory("l"), oci.Member("l/3")],
@@ -229,7 +230,7 @@ def test_a_link_entry_that_becomes_a_directory_again(oci: ModuleType, unpack: Un
     assert _names(root) == ["a", "a/1", "a/2", "a/4", "l"]
 
 
-def _hostile(oci: ModuleType, outside: str) -> dict[str, tuple[list[object], str]]:
+def _hostile(outside: str) -> dict[str, tuple[list[Member], str]]:
     far = "../" * 30
     return {
         "dots": ([oci.Member("../evil")], "'..' in its path"),
@@ -267,15 +268,13 @@ def _hostile(oci: ModuleType, outside: str) -> dict[str, tuple[list[object], str
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_nothing_lands_outside(
-    oci: ModuleType, unpack: Unpack, tmp_path: Path, snapshot: Callable[[Path], object], layers: int
-) -> None:
+def test_nothing_lands_outside(unpack: Unpack, tmp_path: Path, snapshot: Callable[[Path], object], layers: int) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"gold")
     before = snapshot(outside)
     refused = set()
-    cases = _hostile(oci, str(outside))
+    cases = _hostile(str(outside))
     for name, (members, reason) in cases.items():
         # Whiteouts do nothing in a first layer.
         split = (
@@ -296,7 +295,7 @@ def test_nothing_lands_outside(
     assert not (tmp_path / "evil").exists()
 
 
-def test_error_names_the_entry(oci: ModuleType, unpack: Unpack) -> None:
+def test_error_names_the_entry(unpack: Unpack) -> None:
     with pytest.raises(UnsafePath) as caught:
         unpack([oci.symlink("out", "../../tmp"), oci.Member("out/d/file")])
     assert caught.value.message == (
@@ -304,12 +303,12 @@ def test_error_names_the_entry(oci: ModuleType, unpack: Unpack) -> None:
     )
 
 
-def test_system_errors_name_the_entry(oci: ModuleType, unpack: Unpack) -> None:
+def test_system_errors_name_the_entry(unpack: Unpack) -> None:
     with pytest.raises(UnpackFailed, match=r"cannot write 'n+\.\.\..*File name too long"):
         unpack([oci.Member("n" * 300)])
 
 
-def test_packings(oci: ModuleType, unpack: Unpack) -> None:
+def test_packings(unpack: Unpack) -> None:
     members = [oci.Member(f"f{number}", os.urandom(300_000)) for number in range(20)]
     whole = oci.layer(members)
     third = len(whole) // 3
@@ -330,7 +329,7 @@ def test_packings(oci: ModuleType, unpack: Unpack) -> None:
         assert {path.name: path.read_bytes() for path in root.iterdir()} == {one.name: one.data for one in members}
 
 
-def test_broken_layers(oci: ModuleType, tmp_path: Path) -> None:
+def test_broken_layers(tmp_path: Path) -> None:
     data = oci.layer([oci.Member("a", os.urandom(3_000_000))])
     good = gzip.compress(data)
     flipped = bytearray(good)
@@ -359,7 +358,7 @@ def test_broken_layers(oci: ModuleType, tmp_path: Path) -> None:
         assert layer.digest in caught.value.message
 
 
-def test_xattr_that_does_not_fit_is_noted(oci: ModuleType, tmp_path: Path) -> None:
+def test_xattr_that_does_not_fit_is_noted(tmp_path: Path) -> None:
     data = oci.layer(
         [oci.Member("fifo", type=tarfile.FIFOTYPE, xattrs={"user.x": "1"}), oci.Member("f", xattrs={"odd.y": "1"})]
     )
@@ -367,7 +366,7 @@ def test_xattr_that_does_not_fit_is_noted(oci: ModuleType, tmp_path: Path) -> No
     assert apply_tars(tmp_path / "root", [data]) == {"user.x": "fifo", "odd.y": "f"}
 
 
-def test_sparse_stays_sparse(oci: ModuleType, unpack: Unpack, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
+def test_sparse_stays_sparse(unpack: Unpack, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
     require_tool("tar")
     (tmp_path / "in").mkdir()
     with (tmp_path / "in" / "log").open("wb") as stream:
@@ -380,7 +379,7 @@ def test_sparse_stays_sparse(oci: ModuleType, unpack: Unpack, tmp_path: Path, re
     assert (root / "log").stat().st_blocks * 512 < 1_000_000
 
 
-def _umoci(oci: ModuleType, layers: list[bytes], directory: Path) -> Path:
+def _umoci(layers: list[bytes], directory: Path) -> Path:
     oci.write_layout(directory / "layout", oci.build(layers), "t")
     command = ["umoci", "unpack", "--image", f"{directory}/layout:t", str(directory / "bundle")]
     subprocess.run(command, check=True, capture_output=True)
@@ -388,7 +387,6 @@ def _umoci(oci: ModuleType, layers: list[bytes], directory: Path) -> Path:
 
 
 def test_as_umoci(
-    oci: ModuleType,
     unpack: Unpack,
     tmp_path: Path,
     snapshot: Callable[[Path], dict[bytes, tuple[object, ...]]],
@@ -432,7 +430,7 @@ def test_as_umoci(
         ],
     ]
     tars = [oci.layer(members) for members in layers]
-    expected = snapshot(_umoci(oci, tars, tmp_path / "umoci"))
+    expected = snapshot(_umoci(tars, tmp_path / "umoci"))
     actual = snapshot(unpack(*tars))
     # Parents that no layer describes: umoci gives them, and the root, the current time; we the time of what needed them.
     implied = [b"", b"var", b"var/cache", b"dev", b"run", b"opt"]
@@ -458,8 +456,8 @@ _targets = st.sampled_from(["a", "b", "/a", "../x", "/outside", "..", "a/b", "."
         max_size=3,
     )
 )
-def test_any_layers(oci: ModuleType, tmp_path: Path, layers: list[list[tuple[str, str, str]]]) -> None:
-    makers = {
+def test_any_layers(tmp_path: Path, layers: list[list[tuple[str, str, str]]]) -> None:
+    makers: dict[str, Callable[[str, str], Member]] = {
         "file": lambda name, target: oci.Member(name, b"x"),
         "dir": lambda name, target: oci.directory(name),
         "link": oci.symlink,

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
-from types import ModuleType
 
+import oci_image as oci
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ DIGEST = "sha256:" + "ab" * 32
 
 @pytest.mark.parametrize("docker", [False, True])
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-def test_manifest(oci: ModuleType, docker: bool, compression: str) -> None:
+def test_manifest(docker: bool, compression: str) -> None:
     image = oci.build([oci.layer([oci.Member("a")])], docker=docker, compression=compression)
     manifest = parse_manifest(image.manifest)
     assert isinstance(manifest, Manifest)
@@ -26,7 +26,7 @@ def test_manifest(oci: ModuleType, docker: bool, compression: str) -> None:
     assert parse_config(image.blobs[image.config_digest], layers=1).architecture == "amd64"
 
 
-def test_type_from_header_where_the_document_names_none(oci: ModuleType) -> None:
+def test_type_from_header_where_the_document_names_none() -> None:
     image = oci.build([oci.layer([])])
     document = json.loads(image.manifest)
     del document["mediaType"]
@@ -36,7 +36,7 @@ def test_type_from_header_where_the_document_names_none(oci: ModuleType) -> None
     assert isinstance(parse_manifest(json.dumps(index).encode(), "application/json"), Index)
 
 
-def _index(oci: ModuleType, *platforms: str, docker: bool = False) -> Index:
+def _index(*platforms: str, docker: bool = False) -> Index:
     images = {name: oci.build([oci.layer([])], architecture=name, docker=docker) for name in platforms}
     index = parse_manifest(oci.index(images, docker=docker))
     assert isinstance(index, Index)
@@ -48,14 +48,14 @@ def _index(oci: ModuleType, *platforms: str, docker: bool = False) -> Index:
     [("linux/amd64", 0), ("x86_64", 0), ("arm64", 1), ("aarch64", 1), ("linux/arm64/v8", 1), ("linux/arm/v7", 3), ("arm", 2)],
 )
 @pytest.mark.parametrize("docker", [False, True])
-def test_platform_choice(oci: ModuleType, asked: str, position: int, docker: bool) -> None:
-    index = _index(oci, "linux/amd64", "linux/arm64/v8", "linux/arm/v6", "linux/arm/v7", docker=docker)
+def test_platform_choice(asked: str, position: int, docker: bool) -> None:
+    index = _index("linux/amd64", "linux/arm64/v8", "linux/arm/v6", "linux/arm/v7", docker=docker)
     assert index.choose(Platform.parse(asked)) == index.manifests[position]
 
 
-def test_missing_platform_lists_what_there_is(oci: ModuleType) -> None:
+def test_missing_platform_lists_what_there_is() -> None:
     with pytest.raises(PlatformMissing) as caught:
-        _index(oci, "linux/arm64", "linux/s390x", "unknown/unknown").choose(Platform.parse("amd64"))
+        _index("linux/arm64", "linux/s390x", "unknown/unknown").choose(Platform.parse("amd64"))
     assert "linux/amd64" in caught.value.message
     assert "linux/arm64, linux/s390x" in (caught.value.hint or "")
     assert "unknown" not in (caught.value.hint or "")
@@ -67,11 +67,11 @@ def test_bad_platform(text: str) -> None:
         Platform.parse(text)
 
 
-def _changed(oci: ModuleType, **changes: object) -> bytes:
+def _changed(**changes: object) -> bytes:
     return json.dumps(json.loads(oci.build([oci.layer([])]).manifest) | changes).encode()
 
 
-def test_schema_1(oci: ModuleType) -> None:
+def test_schema_1() -> None:
     for data, content_type in (
         (b'{"schemaVersion": 1, "fsLayers": [], "history": []}', ""),
         (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
@@ -80,22 +80,22 @@ def test_schema_1(oci: ModuleType) -> None:
             parse_manifest(data, content_type)
 
 
-def test_refuses_what_is_no_image(oci: ModuleType) -> None:
+def test_refuses_what_is_no_image() -> None:
     descriptor = {"mediaType": "x", "digest": DIGEST, "size": 1}
     with pytest.raises(UnusableImage, match=r"artifact of type 'application/vnd\.cncf\.helm"):
-        parse_manifest(_changed(oci, config=descriptor | {"mediaType": "application/vnd.cncf.helm.config.v1+json"}))
+        parse_manifest(_changed(config=descriptor | {"mediaType": "application/vnd.cncf.helm.config.v1+json"}))
     encrypted = descriptor | {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"}
     with pytest.raises(UnusableImage, match=r"unknown type .*encrypted"):
-        parse_manifest(_changed(oci, layers=[encrypted]))
+        parse_manifest(_changed(layers=[encrypted]))
     with pytest.raises(UnusableImage, match="both index and image"):
-        parse_manifest(_changed(oci, manifests=[]))
+        parse_manifest(_changed(manifests=[]))
     with pytest.raises(InvalidDigest):
-        parse_manifest(_changed(oci, config=descriptor | {"digest": "sha256:../../../etc/passwd"}))
+        parse_manifest(_changed(config=descriptor | {"digest": "sha256:../../../etc/passwd"}))
     with pytest.raises(UnusableImage, match="negative"):
-        parse_manifest(_changed(oci, config=descriptor | {"size": -1}))
+        parse_manifest(_changed(config=descriptor | {"size": -1}))
 
 
-def test_config_needs_one_diff_id_a_layer(oci: ModuleType) -> None:
+def test_config_needs_one_diff_id_a_layer() -> None:
     image = oci.build([oci.layer([])])
     with pytest.raises(UnusableImage, match="has 2 layers and the config 1"):
         parse_config(image.blobs[image.config_digest], layers=2)

@@ -10,11 +10,14 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import fake_registry as fake
+import oci_image as oci
 import pytest
 from aiohttp import web
+from fake_registry import FakeRegistry
+from oci_image import Image, Registry
 
 from images.auth import IncompleteCredentials
 from images.blobs import BlobStore, DigestMismatch, SizeMismatch
@@ -87,13 +90,13 @@ def bring(tmp_path: Path) -> Importer:
 
 
 @pytest.fixture
-async def liar(fake: ModuleType) -> AsyncIterator[Any]:
+async def liar() -> AsyncIterator[FakeRegistry]:
     async with fake.FakeRegistry().serve() as server:
         yield server
 
 
 @pytest.fixture
-def image(oci: ModuleType) -> Any:
+def image() -> Image:
     layers = [
         [oci.directory("bin"), oci.Member("bin/sh", b"sh", mode=0o755), oci.Member("gone", b"x")],
         [oci.Member(".wh.gone"), oci.Member("big", os.urandom(3_000_000))],
@@ -104,7 +107,7 @@ def image(oci: ModuleType) -> Any:
 
 @pytest.mark.parametrize("docker", [False, True])
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
-async def test_import(oci: ModuleType, registry: Any, bring: Importer, docker: bool, compression: str) -> None:
+async def test_import(registry: Registry, bring: Importer, docker: bool, compression: str) -> None:
     layers = [oci.layer([oci.Member("a", b"1"), oci.Member("b", b"2")]), oci.layer([oci.Member(".wh.a"), oci.Member("c")])]
     image = oci.build(layers, docker=docker, compression=compression)
     name = f"lab/{compression}-{'docker' if docker else 'oci'}"
@@ -115,7 +118,7 @@ async def test_import(oci: ModuleType, registry: Any, bring: Importer, docker: b
     assert bring.cached() == {*image.blobs, image.digest}
 
 
-async def test_events_in_the_order_that_users_know(registry: Any, image: Any, bring: Importer) -> None:
+async def test_events_in_the_order_that_users_know(registry: Registry, image: Image, bring: Importer) -> None:
     registry.push("lab/events", "latest", image)
     await bring(f"{registry.host}/lab/events")
     told = [event for event in bring.events if not isinstance(event, BlobAdvanced | LayerAdvanced)]
@@ -132,7 +135,7 @@ async def test_events_in_the_order_that_users_know(registry: Any, image: Any, br
     assert {event.digest for event in advanced if event.done == event.size} == set(image.layer_digests)
 
 
-async def test_second_import_downloads_nothing(liar: Any, image: Any, bring: Importer) -> None:
+async def test_second_import_downloads_nothing(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     await bring(f"{liar.host}/x:1")
     assert len(liar.asked("/blobs/")) == 4
@@ -143,7 +146,7 @@ async def test_second_import_downloads_nothing(liar: Any, image: Any, bring: Imp
     assert sorted(os.listdir(tree)) == ["big", "bin", "last"]
 
 
-async def test_import_by_digest_needs_no_registry_the_second_time(liar: Any, image: Any, bring: Importer) -> None:
+async def test_import_by_digest_needs_no_registry_the_second_time(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     await bring(f"{liar.host}/x@{image.digest}")
     liar.requests.clear()
@@ -152,7 +155,7 @@ async def test_import_by_digest_needs_no_registry_the_second_time(liar: Any, ima
     assert provenance.digest == image.digest
 
 
-async def test_cached_blob_of_wrong_size_is_fetched_anew(liar: Any, image: Any, bring: Importer) -> None:
+async def test_cached_blob_of_wrong_size_is_fetched_anew(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     await bring(f"{liar.host}/x:1")
     path = BlobStore(bring.cache).path(image.layer_digests[1])
@@ -162,7 +165,7 @@ async def test_cached_blob_of_wrong_size_is_fetched_anew(liar: Any, image: Any, 
     assert [path.rpartition("/")[2] for _, path, _ in liar.asked("/blobs/")] == [image.layer_digests[1]]
 
 
-async def test_damaged_cached_blob_is_removed_and_said(liar: Any, image: Any, bring: Importer) -> None:
+async def test_damaged_cached_blob_is_removed_and_said(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     await bring(f"{liar.host}/x:1")
     path = BlobStore(bring.cache).path(image.layer_digests[1])
@@ -174,7 +177,7 @@ async def test_damaged_cached_blob_is_removed_and_said(liar: Any, image: Any, br
     await bring(f"{liar.host}/x:1")
 
 
-async def test_same_layer_twice_is_fetched_once(oci: ModuleType, liar: Any, bring: Importer) -> None:
+async def test_same_layer_twice_is_fetched_once(liar: FakeRegistry, bring: Importer) -> None:
     layer = oci.layer([oci.Member("a")])
     liar.add("1", oci.build([layer, oci.layer([oci.Member(".wh.a")]), layer]))
     tree, _ = await bring(f"{liar.host}/x:1")
@@ -182,7 +185,7 @@ async def test_same_layer_twice_is_fetched_once(oci: ModuleType, liar: Any, brin
     assert len(liar.asked("/blobs/")) == 3
 
 
-async def test_at_most_four_blobs_at_once(oci: ModuleType, liar: Any, bring: Importer) -> None:
+async def test_at_most_four_blobs_at_once(liar: FakeRegistry, bring: Importer) -> None:
     layers = [oci.layer([oci.Member(f"f{number}")]) for number in range(12)]
     image = oci.build(layers)
     liar.add("1", image)
@@ -206,7 +209,7 @@ async def test_at_most_four_blobs_at_once(oci: ModuleType, liar: Any, bring: Imp
 
 
 @pytest.mark.parametrize("docker", [False, True])
-async def test_platforms(oci: ModuleType, registry: Any, bring: Importer, docker: bool) -> None:
+async def test_platforms(registry: Registry, bring: Importer, docker: bool) -> None:
     images = {
         f"linux/{name}": oci.build([oci.layer([oci.Member(name)])], architecture=name, docker=docker)
         for name in ("amd64", "arm64", "s390x")
@@ -223,18 +226,19 @@ async def test_platforms(oci: ModuleType, registry: Any, bring: Importer, docker
     assert "linux/amd64, linux/arm64, linux/s390x" in (caught.value.hint or "")
 
 
-async def test_platform_of_a_single_image_is_checked_if_asked(liar: Any, image: Any, bring: Importer) -> None:
+async def test_platform_of_a_single_image_is_checked_if_asked(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     await bring(f"{liar.host}/x:1", platform="amd64")
     with pytest.raises(PlatformMissing, match="linux/arm64"):
         await bring(f"{liar.host}/x:1", platform="arm64")
 
 
-async def test_basic_access(private_registry: Any, image: Any, bring: Importer) -> None:
+async def test_basic_access(private_registry: Registry, image: Image, bring: Importer) -> None:
     private_registry.push("lab/secret", "1", image)
     text = f"{private_registry.host}/lab/secret:1"
     await bring(text, username="admin", password="s:cret")
-    for wrong in ({}, {"username": "admin", "password": "wrong"}):
+    wrongs: list[dict[str, Any]] = [{}, {"username": "admin", "password": "wrong"}]
+    for wrong in wrongs:
         with pytest.raises(Unauthorized) as caught:
             await bring(text, **wrong)
         assert "--username" in (caught.value.hint or "")
@@ -249,7 +253,7 @@ def test_credentials_come_in_pairs(tmp_path: Path) -> None:
 class TokenServer:
     """Bearer access: tokens are good for `uses` requests."""
 
-    def __init__(self, registry: Any, uses: int = 1000) -> None:
+    def __init__(self, registry: FakeRegistry, uses: int = 1000) -> None:
         self.registry = registry
         self.uses = uses
         self.given: dict[str, int] = {}
@@ -271,14 +275,14 @@ class TokenServer:
         return web.json_response({"errors": [{"code": "UNAUTHORIZED"}]}, status=401, headers={"WWW-Authenticate": realm})
 
 
-async def test_bearer_tokens(liar: Any, image: Any, bring: Importer) -> None:
+async def test_bearer_tokens(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     liar.override = server = TokenServer(liar)
     await bring(f"{liar.host}/x:1")
     assert server.asked == [("service=lab&scope=repository:x:pull", None)]
 
 
-async def test_bearer_tokens_with_credentials(liar: Any, image: Any, bring: Importer) -> None:
+async def test_bearer_tokens_with_credentials(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     liar.override = server = TokenServer(liar)
     await bring(f"{liar.host}/x:1", username="me", password="pw")
@@ -287,7 +291,7 @@ async def test_bearer_tokens_with_credentials(liar: Any, image: Any, bring: Impo
     assert all(seen in (None, "Bearer token1") for _, path, seen in liar.requests if not path.startswith("/token"))
 
 
-async def test_token_that_ends_is_renewed(liar: Any, image: Any, bring: Importer) -> None:
+async def test_token_that_ends_is_renewed(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     liar.override = server = TokenServer(liar, uses=3)
     tree, _ = await bring(f"{liar.host}/x:1")
@@ -295,7 +299,7 @@ async def test_token_that_ends_is_renewed(liar: Any, image: Any, bring: Importer
     assert len(server.asked) == 2
 
 
-async def test_token_that_is_never_good(liar: Any, image: Any, bring: Importer) -> None:
+async def test_token_that_is_never_good(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     liar.override = server = TokenServer(liar, uses=0)
     with pytest.raises(Unauthorized):
@@ -304,7 +308,7 @@ async def test_token_that_is_never_good(liar: Any, image: Any, bring: Importer) 
 
 
 @pytest.mark.parametrize("code", [302, 307])
-async def test_redirects_never_carry_authorization(liar: Any, image: Any, bring: Importer, fake: ModuleType, code: int) -> None:
+async def test_redirects_never_carry_authorization(liar: FakeRegistry, image: Image, bring: Importer, code: int) -> None:
     liar.add("1", image)
     inner = TokenServer(liar)
     async with fake.FakeRegistry(blobs=image.blobs).serve() as other:
@@ -324,9 +328,7 @@ async def test_redirects_never_carry_authorization(liar: Any, image: Any, bring:
         assert all(path.endswith("?X-Signature=a%2Fb+c") for _, path, _ in other.requests)
 
 
-async def test_redirect_target_that_asks_for_credentials_gets_none(
-    liar: Any, image: Any, bring: Importer, fake: ModuleType
-) -> None:
+async def test_redirect_target_that_asks_for_credentials_gets_none(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
 
     async def demand(request: web.Request) -> web.StreamResponse:
@@ -346,7 +348,7 @@ async def test_redirect_target_that_asks_for_credentials_gets_none(
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[", "loop"])
-async def test_bad_redirects(liar: Any, image: Any, bring: Importer, location: str) -> None:
+async def test_bad_redirects(liar: FakeRegistry, image: Image, bring: Importer, location: str) -> None:
     async def redirect(request: web.Request) -> web.StreamResponse | None:
         if request.path == "/v2/":
             return None
@@ -357,7 +359,7 @@ async def test_bad_redirects(liar: Any, image: Any, bring: Importer, location: s
         await bring(f"{liar.host}/x:1")
 
 
-async def test_blob_that_is_not_what_its_digest_says(liar: Any, image: Any, bring: Importer) -> None:
+async def test_blob_that_is_not_what_its_digest_says(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     wrong = image.layer_digests[1]
     liar.blobs[wrong] = bytes(len(image.blobs[wrong]))
@@ -369,7 +371,7 @@ async def test_blob_that_is_not_what_its_digest_says(liar: Any, image: Any, brin
     assert wrong not in bring.cached()
 
 
-async def test_manifest_that_is_not_what_was_asked_for(oci: ModuleType, liar: Any, image: Any, bring: Importer) -> None:
+async def test_manifest_that_is_not_what_was_asked_for(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     other = oci.build([oci.layer([oci.Member("evil")])])
     liar.add("1", image)
     liar.manifests[image.digest] = (other.manifest, other.media_type)
@@ -383,20 +385,20 @@ async def test_manifest_that_is_not_what_was_asked_for(oci: ModuleType, liar: An
     assert bring.cached().isdisjoint({image.digest, other.digest})
 
 
-async def test_manifest_header_that_lies(liar: Any, image: Any, bring: Importer) -> None:
+async def test_manifest_header_that_lies(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     liar.digest_header = lambda data: "sha256:" + "0" * 64
     with pytest.raises(DigestMismatch, match="0" * 64):
         await bring(f"{liar.host}/x:1")
 
 
-async def test_layer_that_is_not_what_the_config_says(oci: ModuleType, liar: Any, bring: Importer) -> None:
+async def test_layer_that_is_not_what_the_config_says(liar: FakeRegistry, bring: Importer) -> None:
     liar.add("1", oci.build([oci.layer([oci.Member("a")])], diff_ids=["sha256:" + "1" * 64]))
     with pytest.raises(MalformedLayer, match="1" * 64):
         await bring(f"{liar.host}/x:1")
 
 
-async def test_truncated_blob(liar: Any, image: Any, bring: Importer, fake: ModuleType) -> None:
+async def test_truncated_blob(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     victim = image.layer_digests[0]
     data = image.blobs[victim]
@@ -415,7 +417,7 @@ async def test_truncated_blob(liar: Any, image: Any, bring: Importer, fake: Modu
     assert victim not in bring.cached()
 
 
-async def test_blob_shorter_or_longer_than_the_manifest_says(liar: Any, image: Any, bring: Importer) -> None:
+async def test_blob_shorter_or_longer_than_the_manifest_says(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     victim = image.layer_digests[1]
     for data, said in ((image.blobs[victim][:-1], "truncated"), (image.blobs[victim] + b"x", "too long")):
@@ -425,7 +427,7 @@ async def test_blob_shorter_or_longer_than_the_manifest_says(liar: Any, image: A
         assert victim not in bring.cached()
 
 
-async def test_a_moment_of_trouble_is_survived(liar: Any, image: Any, bring: Importer, fake: ModuleType) -> None:
+async def test_a_moment_of_trouble_is_survived(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     troubles: list[Callable[[web.Request], Awaitable[web.StreamResponse]]] = []
 
@@ -462,7 +464,9 @@ async def test_a_moment_of_trouble_is_survived(liar: Any, image: Any, bring: Imp
         (418, {"errors": "odd"}, ServerFailure, "name"),
     ],
 )
-async def test_refusals(liar: Any, bring: Importer, status: int, body: object, expected: type[Error], hint: str) -> None:
+async def test_refusals(
+    liar: FakeRegistry, bring: Importer, status: int, body: object, expected: type[Error], hint: str
+) -> None:
     async def refuse(request: web.Request) -> web.StreamResponse | None:
         if request.path == "/v2/":
             return None
@@ -478,7 +482,7 @@ async def test_refusals(liar: Any, bring: Importer, status: int, body: object, e
         assert "disk is gone" in caught.value.message
 
 
-async def test_unknown_tag_and_repository(registry: Any, image: Any, bring: Importer) -> None:
+async def test_unknown_tag_and_repository(registry: Registry, image: Image, bring: Importer) -> None:
     registry.push("lab/known", "1", image)
     with pytest.raises(NotFound, match=r"tag '2' of 'lab/known'"):
         await bring(f"{registry.host}/lab/known:2")
@@ -500,7 +504,7 @@ async def test_unknown_host(bring: Importer) -> None:
         await bring("no-such-host.invalid/x")
 
 
-async def test_silence(liar: Any, bring: Importer, fake: ModuleType) -> None:
+async def test_silence(liar: FakeRegistry, bring: Importer) -> None:
     async def silent(request: web.Request) -> web.StreamResponse | None:
         if request.path == "/v2/":
             return None
@@ -522,7 +526,7 @@ def tls(tmp_path: Path, require_tool: Callable[..., Path]) -> ssl.SSLContext:
     return context
 
 
-async def test_certificate_nobody_trusts(image: Any, bring: Importer, fake: ModuleType, tls: ssl.SSLContext) -> None:
+async def test_certificate_nobody_trusts(image: Image, bring: Importer, tls: ssl.SSLContext) -> None:
     async with fake.FakeRegistry().serve(tls=tls) as server:
         server.add("1", image)
         with pytest.raises(TlsFailure) as caught:
@@ -534,7 +538,7 @@ async def test_certificate_nobody_trusts(image: Any, bring: Importer, fake: Modu
 
 
 async def test_plain_http_elsewhere_needs_to_be_asked_for(
-    liar: Any, image: Any, bring: Importer, monkeypatch: pytest.MonkeyPatch
+    liar: FakeRegistry, image: Image, bring: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     liar.add("1", image)
     # The same server by a name that is not known to be this machine's.
@@ -553,7 +557,7 @@ async def test_plain_http_elsewhere_needs_to_be_asked_for(
     await bring(text, insecure=True)
 
 
-async def test_proxies_are_not_used_for_this_machine(liar: Any, image: Any, bring: Importer, fake: ModuleType) -> None:
+async def test_proxies_are_not_used_for_this_machine(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
 
     async def refuse(request: web.Request) -> web.StreamResponse:
@@ -568,7 +572,7 @@ async def test_proxies_are_not_used_for_this_machine(liar: Any, image: Any, brin
         assert proxy.asked("/v2/") != []
 
 
-async def test_schema_1_and_artifacts(liar: Any, bring: Importer) -> None:
+async def test_schema_1_and_artifacts(liar: FakeRegistry, bring: Importer) -> None:
     liar.manifests["old"] = (b'{"schemaVersion": 1}', "application/vnd.docker.distribution.manifest.v1+json")
     with pytest.raises(UnusableImage, match="schema 1"):
         await bring(f"{liar.host}/x:old")
@@ -577,13 +581,13 @@ async def test_schema_1_and_artifacts(liar: Any, bring: Importer) -> None:
         await bring(f"{liar.host}/x:html")
 
 
-async def test_endless_answers_are_cut(liar: Any, bring: Importer) -> None:
+async def test_endless_answers_are_cut(liar: FakeRegistry, bring: Importer) -> None:
     liar.manifests["big"] = (b" " * (5 << 20), "application/json")
     with pytest.raises(Broken, match="larger than"):
         await bring(f"{liar.host}/x:big")
 
 
-async def test_index_of_indexes_without_end(oci: ModuleType, liar: Any, image: Any, bring: Importer) -> None:
+async def test_index_of_indexes_without_end(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     data, media_type = image.manifest, image.media_type
     liar.add("1", image)
     for _ in range(6):
@@ -596,7 +600,7 @@ async def test_index_of_indexes_without_end(oci: ModuleType, liar: Any, image: A
         await bring(f"{liar.host}/x:deep")
 
 
-async def test_cancelling_ends_everything(liar: Any, image: Any, bring: Importer, fake: ModuleType) -> None:
+async def test_cancelling_ends_everything(liar: FakeRegistry, image: Image, bring: Importer) -> None:
     liar.add("1", image)
     waiting = asyncio.Event()
 
@@ -620,9 +624,7 @@ async def test_cancelling_ends_everything(liar: Any, image: Any, bring: Importer
     assert bring.cached() == {*image.blobs, image.digest}
 
 
-async def test_large_layers_unpack_while_others_come(
-    oci: ModuleType, liar: Any, bring: Importer, tmp_path: Path, fake: ModuleType
-) -> None:
+async def test_large_layers_unpack_while_others_come(liar: FakeRegistry, bring: Importer, tmp_path: Path) -> None:
     layers = [oci.layer([oci.Member("first", b"1")]), oci.layer([oci.Member("second", b"2")])]
     image = oci.build(layers)
     liar.add("1", image)
@@ -643,7 +645,9 @@ async def test_large_layers_unpack_while_others_come(
     assert sorted(os.listdir(tree)) == ["first", "second"]
 
 
-async def test_as_skopeo(registry: Any, image: Any, bring: Importer, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
+async def test_as_skopeo(
+    registry: Registry, image: Image, bring: Importer, tmp_path: Path, require_tool: Callable[..., Path]
+) -> None:
     """What skopeo pushes (other media types, other order) is read, and what it pulls has the same blobs."""
     require_tool("skopeo")
     registry.push("lab/skopeo", "1", image)

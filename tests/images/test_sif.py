@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artefacts import Artefacts, make_sif
 
 from images.progress import ArchiveUnpacking, Event
 from images.source.contract import Provenance, SourceOptions
@@ -25,7 +26,7 @@ SYSTEM, PRIMARY, DATA, OVERLAY = 1, 2, 3, 4
 
 
 @pytest.fixture(scope="session")
-def squashfs(artefacts: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> bytes:
+def squashfs(artefacts: Artefacts, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> bytes:
     require_tool("mksquashfs")
     file = tmp_path_factory.mktemp("squashfs") / "root"
     command = ["mksquashfs", str(artefacts.tree), str(file), "-no-progress", "-quiet", "-comp", "gzip"]
@@ -51,7 +52,7 @@ def whole_seconds(tree: dict[bytes, tuple[object, ...]]) -> dict[bytes, tuple[ob
     return {path: (*entry[:3], int(str(entry[3])) // 10**9, *entry[4:]) for path, entry in tree.items()}
 
 
-async def test_sif(artefacts: Any, make_sif: Any, squashfs: bytes, tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_sif(artefacts: Artefacts, squashfs: bytes, tmp_path: Path, snapshot: Snapshot) -> None:
     """The primary system partition among others."""
     objects = [
         (DEFINITION, 0, 0, b"bootstrap: docker\nfrom: rocky:9\n"),
@@ -66,14 +67,14 @@ async def test_sif(artefacts: Any, make_sif: Any, squashfs: bytes, tmp_path: Pat
     assert events == [ArchiveUnpacking(path=file)]
 
 
-async def test_plain_squashfs(artefacts: Any, squashfs: bytes, tmp_path: Path, snapshot: Snapshot) -> None:
+async def test_plain_squashfs(artefacts: Artefacts, squashfs: bytes, tmp_path: Path, snapshot: Snapshot) -> None:
     (tmp_path / "x").write_bytes(squashfs)
     tree, provenance, _ = await bring(tmp_path / "x", tmp_path)
     assert whole_seconds(snapshot(tree)) == whole_seconds(snapshot(artefacts.tree))
     assert provenance.architecture is None
 
 
-def test_the_primary_partition_goes_before_another_system(make_sif: Any, tmp_path: Path) -> None:
+def test_the_primary_partition_goes_before_another_system(tmp_path: Path) -> None:
     objects = [(PARTITION, SQUASHFS, SYSTEM, b"s" * 10), (PARTITION, SQUASHFS, PRIMARY, b"p" * 20)]
     assert find_partition(make_sif(tmp_path / "x", objects)).size == 20
     assert find_partition(make_sif(tmp_path / "x", objects[:1])).size == 10
@@ -90,14 +91,14 @@ def test_the_primary_partition_goes_before_another_system(make_sif: Any, tmp_pat
         ([(OCI_ROOT, 0, 0, b"{}")], "OCI-SIF", "container"),
     ],
 )
-def test_without_a_usable_root(make_sif: Any, tmp_path: Path, objects: list[Any], said: str, hint: str) -> None:
+def test_without_a_usable_root(tmp_path: Path, objects: list[Any], said: str, hint: str) -> None:
     with pytest.raises(MalformedArchive, match=said) as caught:
         find_partition(make_sif(tmp_path / "x.sif", objects))
     assert hint in (caught.value.hint or "")
     assert "x.sif" in caught.value.message
 
 
-def test_broken_headers(make_sif: Any, tmp_path: Path) -> None:
+def test_broken_headers(tmp_path: Path) -> None:
     """Cut anywhere, and any count or offset: a sentence, never more memory than the file has bytes."""
     objects = [(PARTITION, SQUASHFS, PRIMARY, b"s" * 5000)]
     with pytest.raises(MalformedArchive, match="version '02'"):
@@ -113,7 +114,7 @@ def test_broken_headers(make_sif: Any, tmp_path: Path) -> None:
             find_partition(tmp_path / "x")
 
 
-async def test_damaged_squashfs(make_sif: Any, squashfs: bytes, tmp_path: Path) -> None:
+async def test_damaged_squashfs(squashfs: bytes, tmp_path: Path) -> None:
     spoilt = squashfs[:200] + bytes(len(squashfs) - 300) + squashfs[-100:]
     file = make_sif(tmp_path / "x", [(PARTITION, SQUASHFS, PRIMARY, spoilt)])
     with pytest.raises(MalformedArchive, match="unsquashfs says") as caught:

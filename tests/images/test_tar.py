@@ -8,8 +8,8 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
+import oci_image as oci
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,7 +89,7 @@ def _ours(data: bytes, size: int = 1 << 16) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(params=[tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["ustar", "gnu", "pax"])
-def archive(request: pytest.FixtureRequest, oci: ModuleType) -> bytes:
+def archive(request: pytest.FixtureRequest) -> bytes:
     members = [
         oci.directory("./"),
         oci.directory("d", mode=0o2755),
@@ -133,13 +133,13 @@ def test_truncated_anywhere(archive: bytes) -> None:
         assert not complete or end % 512 == 0 or end > end_of_last
 
 
-def test_end_without_zero_blocks(oci: ModuleType) -> None:
+def test_end_without_zero_blocks() -> None:
     data = oci.layer([oci.Member("a", b"x" * 512)])
     assert [entry.name for entry, _ in _read(data[:1024])] == [b"a"]
     assert _read(b"") == []
 
 
-def test_data_may_be_left_unread(oci: ModuleType) -> None:
+def test_data_may_be_left_unread() -> None:
     data = oci.layer([oci.Member("a", b"x" * 5000), oci.Member("b", b"y" * 700), oci.Member("c")])
     reader = Reader(_chunks(data, 100))
     names = []
@@ -161,12 +161,12 @@ def test_data_may_be_left_unread(oci: ModuleType) -> None:
         ("99999999999999", 0),
     ],
 )
-def test_pax_times_are_exact(oci: ModuleType, text: str, expected: int) -> None:
+def test_pax_times_are_exact(text: str, expected: int) -> None:
     ((entry, _),) = _read(oci.layer([oci.Member("a", mtime=text)]))
     assert entry.mtime_ns == expected
 
 
-def test_xattrs(oci: ModuleType) -> None:
+def test_xattrs() -> None:
     member = oci.Member("a", xattrs={"user.note": "a=b\nc", "security.capability": "\x01\x00\x00\x02"})
     ((entry, _),) = _read(oci.layer([member]))
     assert dict(entry.xattrs) == {b"user.note": b"a=b\nc", b"security.capability": b"\x01\x00\x00\x02"}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def test_an_iteration_that_is_left_early_ends_its_workers() -> None:
     before = children()
     results = workers.run(process_and_number, range(100), 2)
     next(results)
+    assert isinstance(results, Generator)
     results.close()
     assert children() == before
 

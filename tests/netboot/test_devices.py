@@ -189,7 +189,7 @@ def test_what_makes_no_sense_is_a_sentence(networks: dict[str, Any], message: st
     ],
 )
 def test_hostile_and_mistaken_tags(tags: dict[str, str], message: str) -> None:
-    networks = {"bond0": {"type": "bond", **STATIC, "tags": tags}}
+    networks: dict[str, Any] = {"bond0": {"type": "bond", **STATIC, "tags": tags}}
     with pytest.raises(NetworkError) as raised:
         devices(node(**networks))
     assert raised.value.message.startswith("node n1: network 'bond0': ")
@@ -210,7 +210,10 @@ def test_tags_that_are_fine(tags: dict[str, str]) -> None:
 
 
 def test_what_is_only_incomplete_may_be_set() -> None:
-    networks = {"v": {"type": "vlan"}, "s": {"device": "eth0", "ipaddr": "10.0.0.5", "tags": {"master": "bond9"}}}
+    networks: dict[str, Any] = {
+        "v": {"type": "vlan"},
+        "s": {"device": "eth0", "ipaddr": "10.0.0.5", "tags": {"master": "bond9"}},
+    }
     check_devices("node n1", node(**networks).network_devices)
 
 

@@ -1,6 +1,7 @@
 """GRUB's script: what it names, and that no value can put a command into it. GRUB's own parser checks the syntax."""
 
 import subprocess
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ HOSTILE = ["a'b", "$(reboot)", '"; reboot; "', "a;reboot", "a\\", "{x}", "#x", "
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_grub_takes_it_as_it_is_meant(tmp_path: Path, require_tool: Any, word: str) -> None:
+def test_grub_takes_it_as_it_is_meant(tmp_path: Path, require_tool: Callable[..., Path], word: str) -> None:
     check = require_tool("grub-script-check", package="grub-common")
     path = tmp_path / "grub.cfg"
     path.write_text(made(node(kernel={"args": [word, "last"]}, **{"image name": word})))

@@ -41,7 +41,7 @@ def boot(root: Path, require_tool: Callable[..., Path]) -> Callable[[], list[str
     unshare, chroot = require_tool("unshare", package="util-linux"), require_tool("chroot", package="coreutils")
 
     def run() -> list[str]:
-        command = [unshare, "--mount", "--pid", "--fork", "--uts", chroot, root, "/init"]
+        command: list[str | Path] = [unshare, "--mount", "--pid", "--fork", "--uts", chroot, root, "/init"]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, env={}, check=False
         )

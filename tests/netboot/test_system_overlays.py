@@ -207,6 +207,7 @@ def write(items: Mapping[bytes, Item], root: Path) -> Path:
 
 def run(*command: str | Path, status: int = 0, **options: Any) -> str:
     """What the command says on both streams; it must end with `status`."""
+    done: subprocess.CompletedProcess[str]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, **options)
     assert done.returncode == status, done.stdout
     return done.stdout

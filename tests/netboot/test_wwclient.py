@@ -64,8 +64,11 @@ def head() -> Iterator[HeadNode]:
     thread.join()
 
 
+Client = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
-def client(head: HeadNode, tmp_path: Path, require_tool: Callable[..., Path]) -> Callable[..., "subprocess.Popen[str]"]:
+def client(head: HeadNode, tmp_path: Path, require_tool: Callable[..., Path]) -> Client:
     """Start the rendered script; it writes below `tmp_path / "root"`."""
     require_tool("cpio")
     address = IPv4Address("127.0.0.1")
@@ -92,7 +95,7 @@ def client(head: HeadNode, tmp_path: Path, require_tool: Callable[..., Path]) ->
     return start
 
 
-def once(client: Callable[..., "subprocess.Popen[str]"], **options: str) -> str:
+def once(client: Client, **options: str) -> str:
     """What one look says."""
     process = client("--once", **options)
     _, said = process.communicate(timeout=60)
@@ -100,11 +103,11 @@ def once(client: Callable[..., "subprocess.Popen[str]"], **options: str) -> str:
     return said
 
 
-def file(content: bytes, mode: int = 0o644, **owner: int) -> Item:
-    return Item(path=b"", mode=stat.S_IFREG | mode, content=content, **owner)
+def file(content: bytes, mode: int = 0o644, *, uid: int = 0, gid: int = 0) -> Item:
+    return Item(path=b"", mode=stat.S_IFREG | mode, content=content, uid=uid, gid=gid)
 
 
-def test_it_reports_and_writes_what_is_new(head: HeadNode, client: Any, tmp_path: Path) -> None:
+def test_it_reports_and_writes_what_is_new(head: HeadNode, client: Client, tmp_path: Path) -> None:
     head.serve(
         {
             b"etc/hosts": file(b"new\n"),
@@ -146,7 +149,7 @@ def test_it_reports_and_writes_what_is_new(head: HeadNode, client: Any, tmp_path
     assert asked[1].startswith(f"/runtime/{WWID}?compress=gz&assetkey=")
 
 
-def test_what_is_no_archive_changes_nothing(head: HeadNode, client: Any, tmp_path: Path) -> None:
+def test_what_is_no_archive_changes_nothing(head: HeadNode, client: Client, tmp_path: Path) -> None:
     head.serve({b"etc/a": file(b"a" * 100_000)})
     assert head.runtime is not None
     for broken in (head.runtime[:-20], b"<html>", gzip.compress(b"no cpio")):
@@ -155,14 +158,15 @@ def test_what_is_no_archive_changes_nothing(head: HeadNode, client: Any, tmp_pat
         assert not (tmp_path / "root/etc").exists()
 
 
-def test_without_an_overlay_it_is_up_all_the_same(head: HeadNode, client: Any) -> None:
+def test_without_an_overlay_it_is_up_all_the_same(head: HeadNode, client: Client) -> None:
     assert once(client) == f"wwclient: 127.0.0.1:{head.server.server_address[1]} gave no runtime overlay\n"
     assert head.seen.get_nowait().startswith("/report/")
 
 
-def test_a_signal_makes_it_look_now(head: HeadNode, client: Any, tmp_path: Path) -> None:
+def test_a_signal_makes_it_look_now(head: HeadNode, client: Client, tmp_path: Path) -> None:
     head.serve({b"etc/a": file(b"1")})
     process = client()
+    assert process.stderr is not None
     assert [process.stderr.readline() for _ in range(2)] == ["wwclient: new: /etc\n", "wwclient: new: /etc/a\n"]
     head.serve({b"etc/a": file(b"2")})
     while process.poll() is None and (tmp_path / "root/etc/a").read_text() != "2":
@@ -173,7 +177,9 @@ def test_a_signal_makes_it_look_now(head: HeadNode, client: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("program", ["curl", "wget", "bash", "busybox"])
-def test_whatever_the_image_has(program: str, head: HeadNode, client: Any, tmp_path: Path, require_tool: Any) -> None:
+def test_whatever_the_image_has(
+    program: str, head: HeadNode, client: Client, tmp_path: Path, require_tool: Callable[..., Path]
+) -> None:
     """Nothing else of the host is on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -186,7 +192,7 @@ def test_whatever_the_image_has(program: str, head: HeadNode, client: Any, tmp_p
     assert (tmp_path / "root/etc/a").read_bytes() == bytes(range(256)) * 40
 
 
-def test_an_image_without_cpio(head: HeadNode, client: Any, tmp_path: Path, require_tool: Any) -> None:
+def test_an_image_without_cpio(head: HeadNode, client: Client, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("curl", "tr", "sed", "tail", "head", "cat", "gzip"):

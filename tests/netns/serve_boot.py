@@ -13,9 +13,9 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from bootsvc.config import Config, DhcpConfig, Paths
+from bootsvc.config import Config, Paths
 from bootsvc.dhcp.service import DhcpService
-from bootsvc.dhcp.settings import Mode, Subnet, Unknown
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Subnet, Unknown
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.state import State
 from bootsvc.tftp.service import TftpService

@@ -184,7 +184,8 @@ def _reply(frame: bytes) -> Reply | None:
     *_, yiaddr, siaddr, _, chaddr, _, file, cookie = fields = _BOOTP.unpack_from(data)
     if cookie != COOKIE:
         return None
-    options, at = {}, _BOOTP.size
+    options: dict[int, bytes] = {}
+    at = _BOOTP.size
     while at < len(data) and data[at] != 255:
         if data[at]:
             options[data[at]] = options.get(data[at], b"") + data[at + 2 : at + 2 + data[at + 1]]

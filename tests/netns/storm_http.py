@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import socket
-from contextlib import suppress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 STALL_SECONDS = 20.0
@@ -21,7 +21,7 @@ class HttpFailed(Exception):
 class Download:
     """One file over as many connections as it takes; with `resumes` the next one asks for what is missing."""
 
-    def __init__(self, address: str, url: str, *, resumes: bool, on_bytes: "object" = None) -> None:
+    def __init__(self, address: str, url: str, *, resumes: bool, on_bytes: Callable[[int], None] | None = None) -> None:
         self._address = address
         self._url = urlsplit(url)
         self._resumes = resumes
@@ -96,18 +96,17 @@ class Download:
         done: asyncio.Future[None] = loop.create_future()
 
         def readable() -> None:
-            with suppress(BlockingIOError):
-                try:
-                    size = sock.recv_into(_buffer)
-                except BlockingIOError:
-                    raise
-                except OSError as exc:
-                    if not done.done():
-                        done.set_exception(exc)
-                    return
-                self._take(_buffer[:size])
-                if (not size or self.received >= end) and not done.done():
-                    done.set_result(None)
+            try:
+                size = sock.recv_into(_buffer)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if not done.done():
+                    done.set_exception(exc)
+                return
+            self._take(_buffer[:size])
+            if (not size or self.received >= end) and not done.done():
+                done.set_result(None)
 
         if self.received >= end:
             return

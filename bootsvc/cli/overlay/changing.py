@@ -11,7 +11,8 @@ import click
 
 from bootsvc.cli.command import Invocation, Verb
 from bootsvc.cli.overlay.site import Site, file_argument, name_argument, need_root, warn_of_rest
-from bootsvc.overlay_site import FileExists, Mode, NoParent, SiteOverlays, inside, place
+from bootsvc.overlay_attributes import Mode
+from bootsvc.overlay_site import FileExists, NoParent, SiteOverlays, inside, place
 from images.cpio import MAX_FIELD
 from images.errors import Error
 from netboot import overlay

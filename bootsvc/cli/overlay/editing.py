@@ -11,7 +11,8 @@ from bootsvc.cli.command import Invocation, Verb
 from bootsvc.cli.editor import run_editor
 from bootsvc.cli.overlay.site import Site, file_argument, name_argument, need_root, warn_of_rest
 from bootsvc.cli.terminal import complain, confirm
-from bootsvc.overlay_site import FileExists, Mode, NoParent, inside, place
+from bootsvc.overlay_attributes import Mode
+from bootsvc.overlay_site import FileExists, NoParent, inside, place
 from images.errors import Error
 from netboot import overlay
 from netboot.engines import parse, suffix_of

@@ -101,7 +101,7 @@ def test_bash_completes_a_name(site: HeadNode, tmp_path: Path, require_tool: Cal
         '_wwctl_completion wwctl d build; echo "${COMPREPLY[@]}"'
     )
     environment = site.environment | {"PATH": f"{WWCTL.parent}:{os.environ['PATH']}"}
-    command = [require_tool("bash"), "--norc", "-c", asks, tmp_path / "script"]
+    command = [str(require_tool("bash")), "--norc", "-c", asks, str(tmp_path / "script")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("debian-12\n", "")
 

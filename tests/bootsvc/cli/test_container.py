@@ -10,11 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import oci_image as oci
 import pytest
 from head_node import WWCTL, HeadNode
+from oci_image import Image, Registry
 
 pytestmark = pytest.mark.root
 
@@ -36,7 +36,7 @@ def site(tmp_path: Path) -> Site:
 
 
 @pytest.fixture(scope="module")
-def layers(oci: ModuleType, require_busybox: Path) -> list[bytes]:
+def layers(require_busybox: Path) -> list[bytes]:
     shells = [oci.symlink(f"bin/{name}", "busybox") for name in ("sh", "cat", "ls", "true", "false")]
     folders = [oci.directory(name) for name in ("bin", "etc", "mnt", "tmp", "boot", "root")]
     busybox = oci.Member(name="bin/busybox", data=require_busybox.read_bytes(), mode=0o755)
@@ -54,7 +54,7 @@ def require_busybox() -> Path:
 
 
 @pytest.fixture
-def rocky(oci: ModuleType, registry: Any, layers: list[bytes]) -> Any:
+def rocky(registry: Registry, layers: list[bytes]) -> Image:
     """docker://…/warewulf/rocky in the registry."""
     image = oci.build(layers)
     registry.push("warewulf/rocky", "latest", image)
@@ -62,7 +62,7 @@ def rocky(oci: ModuleType, registry: Any, layers: list[bytes]) -> Any:
 
 
 @pytest.fixture
-def imported(site: Site, registry: Any, rocky: Any) -> Site:
+def imported(site: Site, registry: Registry, rocky: Image) -> Site:
     done = site.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "rocky-8")
     assert done.returncode == 0, done.stderr
     return site
@@ -72,7 +72,7 @@ def hexdigits(digest: str, length: int) -> str:
     return str(digest).removeprefix("sha256:")[:length]
 
 
-def test_import_prints_what_the_seed_shows(site: Site, registry: Any, rocky: Any) -> None:
+def test_import_prints_what_the_seed_shows(site: Site, registry: Registry, rocky: Image) -> None:
     done = site.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "rocky-8")
     blobs = {f"Copying blob {hexdigits(digest, 12)} done  " for digest in rocky.layer_digests}
     lines = done.stdout.splitlines()
@@ -96,7 +96,7 @@ def test_import_prints_what_the_seed_shows(site: Site, registry: Any, rocky: Any
     assert (site.chroots / "rocky-8/rootfs/etc/resolv.conf").read_bytes() == Path("/etc/resolv.conf").read_bytes()
 
 
-def test_a_second_import_downloads_nothing(imported: Site, registry: Any) -> None:
+def test_a_second_import_downloads_nothing(imported: Site, registry: Registry) -> None:
     done = imported.wwctl("container", "import", f"docker://{registry.host}/warewulf/rocky", "other")
     assert done.returncode == 0
     assert done.stdout.count("skipped: already exists") == 2
@@ -241,7 +241,7 @@ def test_a_second_admin_is_refused(terminal: Callable[..., Terminal], imported: 
     ],
 )
 def test_bad_input_is_a_sentence_and_changes_nothing(
-    imported: Site, registry: Any, command: str, status: int, words: str
+    imported: Site, registry: Registry, command: str, status: int, words: str
 ) -> None:
     (imported.root / "etc").mkdir(exist_ok=True)
     before = imported.state()
@@ -267,9 +267,7 @@ def test_delete_asks_and_is_refused_while_in_use(imported: Site) -> None:
     assert imported.wwctl("container", "list").stdout == "CONTAINER NAME                      BUILT  NODES \n"
 
 
-def test_force_replaces_and_keeps_nothing_of_the_old(
-    imported: Site, oci: ModuleType, registry: Any, layers: list[bytes]
-) -> None:
+def test_force_replaces_and_keeps_nothing_of_the_old(imported: Site, registry: Registry, layers: list[bytes]) -> None:
     (imported.chroots / "rocky-8/rootfs/etc/old").touch()
     registry.push("warewulf/rocky", "9", oci.build([*layers, oci.layer([oci.Member(name="etc/new")])]))
     done = imported.wwctl("container", "import", "--force", f"docker://{registry.host}/warewulf/rocky:9", "rocky-8")
@@ -299,7 +297,7 @@ def test_a_long_build_has_a_bar_with_bytes_and_rate(site: Site) -> None:
 
 
 @pytest.mark.parametrize("to_file", [True, False])
-def test_a_bar_leaves_the_lines_on_standard_output_whole(site: Site, registry: Any, rocky: Any, to_file: bool) -> None:
+def test_a_bar_leaves_the_lines_on_standard_output_whole(site: Site, registry: Registry, rocky: Image, to_file: bool) -> None:
     place = site.root / "out"
     command = f"stty cols 40; {WWCTL} container import docker://{registry.host}/warewulf/rocky rocky-8"
     parent, child = pty.openpty()

@@ -9,7 +9,7 @@ from head_node import HeadNode
 
 from bootsvc.cli.manual import manual
 from bootsvc.cli.markdown import NOTE, reference
-from bootsvc.cli.pages import Page, pages
+from bootsvc.cli.pages import Page, Paragraph, pages
 from bootsvc.config import Config
 from bootsvc.store import Store
 
@@ -66,7 +66,7 @@ def test_roff_has_no_request_that_was_text() -> None:
     page = Page(
         path=("x",),
         usage="wwctl x",
-        paragraphs=_paragraphs(".so /etc/passwd"),
+        paragraphs=[Paragraph(text=".so /etc/passwd")],
         aliases=(),
         options=[("'a", ".b \\n -c")],
         commands=(),
@@ -74,12 +74,6 @@ def test_roff_has_no_request_that_was_text() -> None:
     [text] = manual([page], "1").values()
     assert "\n\\&.so /etc/passwd\n" in text
     assert "\n\\&.b \\en \\-c\n" in text
-
-
-def _paragraphs(text: str) -> list[object]:
-    from bootsvc.cli.pages import Paragraph
-
-    return [Paragraph(text=text)]
 
 
 def test_man_and_reference_as_commands(tmp_path: Path, every: list[Page]) -> None:

@@ -4,11 +4,12 @@ import base64
 import json
 import subprocess
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+import oci_image as oci
 import pytest
+from artefacts import Artefacts
 from head_node import HeadNode
+from oci_image import Registry
 
 pytestmark = pytest.mark.root
 
@@ -45,7 +46,7 @@ def refused(done: "subprocess.CompletedProcess[str]", *said: str, status: int = 
         assert text in done.stderr
 
 
-def test_every_source(site: Site, artefacts: Any, registry: Any) -> None:
+def test_every_source(site: Site, artefacts: Artefacts, registry: Registry) -> None:
     """The same image from everywhere."""
     registry.push("lab/every", "1", artefacts.image)
     artefacts.skopeo(f"oci-archive:{site.root}/oci")
@@ -68,7 +69,7 @@ def test_every_source(site: Site, artefacts: Any, registry: Any) -> None:
     assert site.images() == sorted(sources)
 
 
-def test_what_is_printed_for_a_file(site: Site, artefacts: Any) -> None:
+def test_what_is_printed_for_a_file(site: Site, artefacts: Artefacts) -> None:
     done = site.wwctl("image", "import", f"oci:{artefacts.layout}")
     assert done.stdout.splitlines() == [
         "Setting image name: layout",
@@ -77,7 +78,7 @@ def test_what_is_printed_for_a_file(site: Site, artefacts: Any) -> None:
     ]
 
 
-def test_a_missing_kernel_is_told_once(site: Site, artefacts: Any) -> None:
+def test_a_missing_kernel_is_told_once(site: Site, artefacts: Artefacts) -> None:
     """Both the doctor and the build that an import ends with see it."""
     for args in (("container", "import"), ("image", "import", "--build")):
         done = site.wwctl(*args, f"oci:{artefacts.layout}", f"by-{args[0]}")
@@ -86,7 +87,7 @@ def test_a_missing_kernel_is_told_once(site: Site, artefacts: Any) -> None:
     assert site.wwctl("image", "build", "by-image").stderr.count("no kernel") == 1
 
 
-def test_update(site: Site, oci: ModuleType, registry: Any) -> None:
+def test_update(site: Site, registry: Registry) -> None:
     def push(text: bytes) -> None:
         members = [oci.Member("bin/sh", text, mode=0o755), oci.directory("etc")]
         registry.push("lab/cli-update", "1", oci.build([oci.layer(members)]))
@@ -104,7 +105,7 @@ def test_update(site: Site, oci: ModuleType, registry: Any) -> None:
     assert site.images() == ["img"]
 
 
-def test_existing_images_are_safe(site: Site, artefacts: Any, tmp_path: Path) -> None:
+def test_existing_images_are_safe(site: Site, artefacts: Artefacts, tmp_path: Path) -> None:
     layout = str(artefacts.layout)
     assert site.wwctl("image", "import", layout, "img").returncode == 0
     refused(site.wwctl("image", "import", layout, "img"), "exists already", "--force")
@@ -135,7 +136,7 @@ def test_bad_sources(site: Site, source: str, said: str) -> None:
     assert site.images() == []
 
 
-def test_credentials(site: Site, private_registry: Any, oci: ModuleType) -> None:
+def test_credentials(site: Site, private_registry: Registry) -> None:
     """By flags, by variables, and from the files that container tools keep."""
     private_registry.push("lab/cli", "1", oci.build([oci.layer([oci.Member("bin/sh", b"x", mode=0o755)])]))
     source = f"docker://{private_registry.host}/lab/cli:1"
@@ -160,7 +161,7 @@ def test_credentials(site: Site, private_registry: Any, oci: ModuleType) -> None
         assert site.wwctl(*import_, **variable).returncode == 1, path
 
 
-def test_platform(site: Site, registry: Any, oci: ModuleType) -> None:
+def test_platform(site: Site, registry: Registry) -> None:
     built = {
         f"linux/{name}": oci.build([oci.layer([oci.Member("bin/sh", name.encode(), mode=0o755)])], architecture=name)
         for name in ("amd64", "arm64")

@@ -419,7 +419,7 @@ def test_kill_9_of_an_import_leaves_the_overlay_as_it_was_or_as_it_shall_be(mine
         # The last one is let alone; of the others, as many files are staged as chance will have it.
         goal = moments.randrange(100) if number < 3 else 1 << 30
         while process.poll() is None:
-            if sum(1 for _ in mine.overlays.glob(".new-*/mine/rootfs/etc/folder/deep/*")) > goal:
+            if sum(1 for _ in mine.overlays.glob(".bootsvc-new-*/mine/rootfs/etc/folder/deep/*")) > goal:
                 process.kill()
                 process.wait()
         found = describe(overlay)
@@ -446,6 +446,29 @@ def test_import_of_a_folder_into_an_overlay_that_is_a_link(mine: Site, tmp_path:
     assert (mine.overlays / "mine").is_symlink()
     assert (tmp_path / "checkout/ours/rootfs/etc/folder/deep/1").read_text() == "new 1"
     assert [path.name for path in (tmp_path / "checkout").iterdir()] == ["ours"]
+
+
+def test_an_overlay_that_is_a_link_to_another_file_system_is_changed_there(mine: Site, tmp_path: Path) -> None:
+    checkout, folder = tmp_path / "checkout", make_folder(tmp_path, 2)
+    checkout.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "checkout", checkout], check=True)
+    try:
+        shutil.move(mine.overlays / "mine", checkout / "ours")
+        (mine.overlays / "mine").symlink_to(checkout / "ours")
+        (checkout / "ours/overlay.toml").write_text('description = "ours"\n')
+        (checkout / ".bootsvc-new-killed").mkdir()
+        mine.ok("import", "mine", str(folder / "deep/0"), "etc/one")
+        mine.ok("import", "mine", str(folder), "etc/folder")
+        mine.ok("chmod", "mine", "etc/one", "0640")
+        mine.ok("mkdir", "mine", "etc/new")
+        mine.ok("delete", "mine", "etc/folder", "--force")
+        assert (checkout / "ours/rootfs/etc/one").read_text() == "new 0"
+        assert "0640" in (checkout / "ours/overlay.toml").read_text()
+        assert sorted(path.name for path in (checkout / "ours/rootfs/etc").iterdir()) == ["motd.j2", "new", "one"]
+        assert [path.name for path in checkout.iterdir()] == ["ours"]
+        assert (mine.overlays / "mine").is_symlink()
+    finally:
+        subprocess.run(["umount", checkout], check=True)
 
 
 def test_import_of_a_folder_that_does_not_fit_changes_nothing(mine: Site, tmp_path: Path) -> None:

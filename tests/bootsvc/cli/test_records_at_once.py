@@ -50,7 +50,7 @@ def test_no_edit_is_lost_and_every_reader_sees_a_whole_file(tmp_path: Path) -> N
             assert [one.returncode for one in ended] == [0] * len(ended)
             running = [one for one in running if one not in ended]
             while waiting and len(running) < 4:
-                words = [WWCTL, *waiting.pop()]
+                words = [str(WWCTL), *waiting.pop()]
                 running.append(subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL))
             count = len(Store(store.path).load().nodes)
             assert count >= max(seen, 100)

@@ -149,7 +149,7 @@ def test_build_as_a_flag_takes_no_word_away(site: Site) -> None:
 
 def test_root_without_its_capabilities_is_told(site: Site, require_tool: Callable[..., Path]) -> None:
     setpriv = require_tool("setpriv", package="util-linux")
-    command = [setpriv, "--bounding-set", "-sys_admin", WWCTL, "image", "exec", "img", "true"]
+    command: list[str | Path] = [setpriv, "--bounding-set", "-sys_admin", WWCTL, "image", "exec", "img", "true"]
     done = subprocess.run(command, env=site.environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [

@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from bootsvc.cli.status import NodeStatus, Selection, fetch, lines, reasons
-from bootsvc.config import Config, HttpConfig
+from bootsvc.config import Config
+from bootsvc.http.settings import HttpConfig
 from images.errors import Error
 
 

@@ -13,8 +13,8 @@ from warewulf_site import Site, site
 
 from bootsvc.cli.main import run
 from bootsvc.config import Config
-from bootsvc.discovery import discover
-from bootsvc.store import Store
+from bootsvc.discovery import Found, discover
+from bootsvc.store import Snapshot, Store
 
 __all__ = ["site"]
 
@@ -160,10 +160,15 @@ def test_what_the_verbs_write(site: Site) -> None:
     site.edit_with("s/^new1:/new3:/", "s/10.10.9.1/10.10.9.3/", "s/34:59/34:63/")
     assert site.wwctl("node edit -y new1").code == 0
     config = Config.load(site.warewulf_conf)
-    found = []
-    Store(site.nodes_conf).edit(
-        lambda snapshot: found.append(discover(snapshot, "52:54:00:99:00:01", config)) or found[0].snapshot
-    )
+    found: list[Found] = []
+
+    def find(snapshot: Snapshot) -> Snapshot:
+        one = discover(snapshot, "52:54:00:99:00:01", config)
+        assert one is not None
+        found.append(one)
+        return one.snapshot
+
+    Store(site.nodes_conf).edit(find)
     assert found[0].is_new
     assert site.wwctl("image rename rocky-9 rocky-9.4").code == 0
     assert set(strange(read(site.nodes_conf.read_text()), NODES_CONF)) == before

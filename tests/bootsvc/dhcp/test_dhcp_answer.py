@@ -2,17 +2,18 @@
 
 import dataclasses
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from bootsvc.config import DhcpConfig
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.request import BootRequest, Client
+from bootsvc.dhcp.settings import DhcpConfig
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from netboot.node import Node, to_node
@@ -40,7 +41,7 @@ def node() -> Node:
     return to_node("n1", {"network devices": {"default": {"hwaddr": HWADDR, "ipaddr": str(OURS)}}})
 
 
-def asking(message: Message = Message.DISCOVER, client: Client = Client.OS, **fields: object) -> BootRequest:
+def asking(message: Message = Message.DISCOVER, client: Client = Client.OS, **fields: Any) -> BootRequest:
     base = BootRequest(
         message=message, hwaddr=HWADDR, xid=0x1234, client=client, interface="eth1", chaddr=CHADDR, max_message_size=1472
     )
@@ -185,7 +186,7 @@ REBINDING = {"ciaddr": OURS}
 
 @pytest.mark.parametrize("fields", [SELECTING, INIT_REBOOT, RENEWING, REBINDING])
 @pytest.mark.parametrize("lease", [RESERVED, OFFERED])
-def test_request_for_its_own_address(fields: dict[str, object], lease: Lease) -> None:
+def test_request_for_its_own_address(fields: dict[str, Any], lease: Lease) -> None:
     reply = replied(asking(Message.REQUEST, **fields), lease)
     ciaddr = fields.get("ciaddr", ZERO)
     assert isinstance(ciaddr, IPv4Address)
@@ -218,7 +219,7 @@ OTHER = IPv4Address("10.0.0.99")
         {"requested": IPv4Address("192.168.1.1")},
     ],
 )
-def test_request_for_another_address_is_refused(fields: dict[str, object]) -> None:
+def test_request_for_another_address_is_refused(fields: dict[str, Any]) -> None:
     reply = replied(asking(Message.REQUEST, **fields))
     wanted = fields.get("ciaddr") or fields["requested"]
     why = f"{wanted} is not yours; 10.0.0.7 is"
@@ -247,7 +248,7 @@ def test_request_for_another_address_is_refused(fields: dict[str, object]) -> No
         ({"requested": IPv4Address("192.168.1.1"), "giaddr": RELAY}, "silence"),
     ],
 )
-def test_request_of_a_machine_without_record(fields: dict[str, object], expected: str) -> None:
+def test_request_of_a_machine_without_record(fields: dict[str, Any], expected: str) -> None:
     reply = answer(asking(Message.REQUEST, **fields), None, None, SITE)
     assert ("silence" if isinstance(reply, Ignored) else reply.message.name) == expected
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from captured import Conversation, Exchange, Sent, load_conversations
@@ -176,15 +177,16 @@ def test_every_kind_of_client_and_of_message_was_recorded() -> None:
 
 def _tlvs(foreign: BOOTP) -> dict[int, bytes]:
     """scapy's options as code and bytes, built anew from its values."""
+    serializer: Any = DHCPOptionsField("options", b"")
     found: dict[int, bytes] = {}
     for option in foreign[DHCP].options:
         if isinstance(option, tuple):
-            code, _, *value = DHCPOptionsField("options", []).i2m(None, [option])
+            code, _, *value = serializer.i2m(None, [option])
             found[code] = found.get(code, b"") + bytes(value)
     return found
 
 
-def _by_name(foreign: BOOTP) -> dict[str, object]:
+def _by_name(foreign: BOOTP) -> dict[str, Any]:
     return {str(option[0]): option[1] for option in foreign[DHCP].options if isinstance(option, tuple)}
 
 

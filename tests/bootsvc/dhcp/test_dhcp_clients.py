@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from boot_network import BootNetwork, Served
 
 pytestmark = pytest.mark.root
 
@@ -27,20 +27,21 @@ class RealClient:
     program: str
     package: str
     command: Callable[[Path], list[str]]
-    release: Callable[[Any, str, "subprocess.Popen[str]", Path], None]
+    release: Callable[[BootNetwork, str, "subprocess.Popen[str]", Path], None]
 
 
-def _start(network: Any, machine: str, command: list[str], folder: Path) -> "subprocess.Popen[str]":
+def _start(network: BootNetwork, machine: str, command: list[str], folder: Path) -> "subprocess.Popen[str]":
     """Its output goes to a file: what the client leaves behind must not keep a pipe open."""
     with (folder / "output").open("w") as output:
         full = ["ip", "netns", "exec", machine, *command]
         return subprocess.Popen(full, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
 
 
-def _signalled(number: int) -> Callable[[Any, str, "subprocess.Popen[str]", Path], None]:
-    def release(network: Any, machine: str, process: "subprocess.Popen[str]", folder: Path) -> None:
+def _signalled(number: int) -> Callable[[BootNetwork, str, "subprocess.Popen[str]", Path], None]:
+    def release(network: BootNetwork, machine: str, process: "subprocess.Popen[str]", folder: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         # What runs in a PID namespace is the child of the `unshare` that we know.
+        assert isinstance(process.args, list)
         os.kill(int(children[0]) if children and "--fork" in process.args else process.pid, number)
 
     return release
@@ -67,7 +68,7 @@ def _dhclient(folder: Path) -> list[str]:
     return ["dhclient", "-4", "-d", "-lf", f"{folder}/leases", "-pf", f"{folder}/pid", "-sf", script, "eth0"]
 
 
-def _release_dhclient(network: Any, machine: str, process: "subprocess.Popen[str]", folder: Path) -> None:
+def _release_dhclient(network: BootNetwork, machine: str, process: "subprocess.Popen[str]", folder: Path) -> None:
     network.on(machine, *_dhclient(folder)[:2], "-r", *_dhclient(folder)[3:])
 
 
@@ -130,7 +131,7 @@ def until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
 Running = tuple[RealClient, str, str, "subprocess.Popen[str]", Path]
 
 
-def test_each_gets_renews_and_releases(boot_network: Any, tmp_path: Path, require_tool: Any) -> None:
+def test_each_gets_renews_and_releases(boot_network: BootNetwork, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
     for client in CLIENTS:
         require_tool(client.program, package=client.package)
     served = boot_network.serve(range=["10.77.0.100", "10.77.0.120"], lease_seconds=LEASE_SECONDS)
@@ -151,7 +152,7 @@ def test_each_gets_renews_and_releases(boot_network: Any, tmp_path: Path, requir
     assert counters["malformed"] == counters["unsaved"] == counters["unsent"] == 0
 
 
-def _watch(network: Any, served: Any, running: list[Running]) -> None:
+def _watch(network: BootNetwork, served: Served, running: list[Running]) -> None:
     def count(pattern: str, hwaddr: str) -> int:
         return len(re.findall(rf"dhcp {pattern} hwaddr={hwaddr}", served.log))
 

@@ -11,7 +11,7 @@ import pytest
 
 from bootsvc import clock
 from bootsvc.boots import sent_and_why
-from bootsvc.config import Config, DhcpConfig
+from bootsvc.config import Config
 from bootsvc.dhcp import exchanges, options
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.exchanges import Exchanges
@@ -19,7 +19,7 @@ from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.request import Arrival
-from bootsvc.dhcp.settings import Mode, Unknown
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Unknown
 from bootsvc.errors import BadState
 from bootsvc.net.links import Link
 from bootsvc.net.udp import Datagram
@@ -105,8 +105,8 @@ class Served:
         self.exchanges = Exchanges(lambda: self.config, lambda: self.nodes, self.disk, self._event)
         self.exchanges.serve([[LINK]], frozenset({SERVER}))
 
-    def _event(self, *what: object, ipaddr: IPv4Address | None = None) -> None:
-        self.events.append((*what, ipaddr))
+    def _event(self, hwaddr: str, node: str | None, stage: str, detail: str, *, ipaddr: IPv4Address | None = None) -> None:
+        self.events.append((hwaddr, node, stage, detail, ipaddr))
 
     def ask(
         self,

@@ -14,7 +14,7 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import UDP
 from scapy.utils import rdpcap
 
-from bootsvc.config import Config, DhcpConfig
+from bootsvc.config import Config
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply
 from bootsvc.dhcp.exchanges import Exchanges
@@ -23,6 +23,7 @@ from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import HEADER_SIZE, Op, Packet
 from bootsvc.dhcp.reporting import Reporter
 from bootsvc.dhcp.request import Arrival, BootRequest
+from bootsvc.dhcp.settings import DhcpConfig
 from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import BadState, MalformedPacket
 from bootsvc.net.links import Link

@@ -2,10 +2,11 @@
 
 import dataclasses
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 
-from bootsvc.config import Config, DhcpConfig
+from bootsvc.config import Config
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.complaints import MAX_REMEMBERED, Once
@@ -17,7 +18,7 @@ from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.rivals import Rival, find_rival, probe
-from bootsvc.dhcp.settings import Mode, Subnet, Unknown
+from bootsvc.dhcp.settings import DhcpConfig, Mode, Subnet, Unknown
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import Ignored
 from bootsvc.net.links import Link
@@ -53,8 +54,8 @@ def networks() -> Networks:
     return made
 
 
-def asking(message: Message = Message.DISCOVER, **fields: object) -> BootRequest:
-    return BootRequest(message=message, hwaddr=HWADDR, xid=1, chaddr=CHADDR, interface="eth1", **fields)  # type: ignore[arg-type]
+def asking(message: Message = Message.DISCOVER, **fields: Any) -> BootRequest:
+    return BootRequest(message=message, hwaddr=HWADDR, xid=1, chaddr=CHADDR, interface="eth1", **fields)
 
 
 def node(ipaddr: str) -> Node:
@@ -106,7 +107,7 @@ LINK_SELECTION = bytes([5, 4]) + IPv4Address("10.9.0.0").packed
         (2, {"ciaddr": IPv4Address("10.9.0.100"), "unicast": True}, None, "10.9.0.0/24", "10.0.0.1"),
     ],
 )
-def test_find_site(ifindex: int, fields: dict[str, object], ipaddr: str | None, network: str, server: str) -> None:
+def test_find_site(ifindex: int, fields: dict[str, Any], ipaddr: str | None, network: str, server: str) -> None:
     site = networks().find_site(asking(**fields), ifindex, None if ipaddr is None else node(ipaddr))
     assert site is not None
     assert (site.network, site.server) == (IPv4Network(network), IPv4Address(server))

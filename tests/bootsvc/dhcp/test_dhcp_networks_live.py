@@ -6,9 +6,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
+from boot_network import BootNetwork
 
 pytestmark = pytest.mark.root
 
@@ -24,7 +25,7 @@ def until(condition: Callable[[], object], what: Callable[[], str]) -> None:
         time.sleep(0.05)
 
 
-def test_a_second_interface_is_served_where_a_subnet_says_so(boot_network: Any) -> None:
+def test_a_second_interface_is_served_where_a_subnet_says_so(boot_network: BootNetwork) -> None:
     served = boot_network.serve(
         range=RANGE,
         subnets=[{"network": "192.168.77.0/24", "range": ["192.168.77.10", "192.168.77.11"], "router": "192.168.77.1"}],
@@ -37,7 +38,9 @@ def test_a_second_interface_is_served_where_a_subnet_says_so(boot_network: Any) 
     assert (on_boot["ip"], on_boot["serverid"]) == ("10.77.0.100", "10.77.0.1")
 
 
-def test_a_machine_behind_a_relay_gets_renews_and_releases(boot_network: Any, tmp_path: Any, require_tool: Any) -> None:
+def test_a_machine_behind_a_relay_gets_renews_and_releases(
+    boot_network: BootNetwork, tmp_path: Path, require_tool: Callable[..., Path]
+) -> None:
     relay = require_tool("dhcrelay", package="isc-dhcp-relay")
     machine = boot_network.machine("52:54:00:00:02:01")
     boot_network.on(machine, "ip", "link", "delete", "eth0")
@@ -78,7 +81,7 @@ def test_a_machine_behind_a_relay_gets_renews_and_releases(boot_network: Any, tm
     assert "NAK" not in served.log
 
 
-def test_an_address_that_somebody_uses_is_not_given(boot_network: Any) -> None:
+def test_an_address_that_somebody_uses_is_not_given(boot_network: BootNetwork) -> None:
     squatter = boot_network.machine("52:54:00:00:02:02")
     boot_network.on(squatter, "ip", "address", "add", "10.77.0.100/24", "dev", "eth0")
     served = boot_network.serve(range=RANGE)
@@ -126,7 +129,7 @@ else:
 """
 
 
-def start_rival(boot_network: Any, program: str, folder: Any) -> None:
+def start_rival(boot_network: BootNetwork, program: str, folder: Path) -> None:
     """dnsmasq as the DHCP server 10.77.0.2 of the same wire."""
     namespace: str = boot_network.machine("52:54:00:00:02:09")
     boot_network.on(namespace, "ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
@@ -137,12 +140,12 @@ def start_rival(boot_network: Any, program: str, folder: Any) -> None:
 
 
 @pytest.fixture
-def rival(boot_network: Any, require_tool: Any, tmp_path: Any) -> None:
+def rival(boot_network: BootNetwork, require_tool: Callable[..., Path], tmp_path: Path) -> None:
     start_rival(boot_network, str(require_tool("dnsmasq", package="dnsmasq-base")), tmp_path)
 
 
 @pytest.mark.usefixtures("rival")
-def test_another_server_is_named_once(boot_network: Any) -> None:
+def test_another_server_is_named_once(boot_network: BootNetwork) -> None:
     served = boot_network.serve(range=RANGE)
     until(lambda: "another DHCP server answers on boot0: 10.77.0.2;" in served.log, lambda: served.log)
     machine = boot_network.machine("52:54:00:00:02:05")
@@ -151,7 +154,7 @@ def test_another_server_is_named_once(boot_network: Any) -> None:
 
 
 @pytest.mark.usefixtures("rival")
-def test_a_proxy_adds_the_boot_file_to_another_servers_addresses(boot_network: Any) -> None:
+def test_a_proxy_adds_the_boot_file_to_another_servers_addresses(boot_network: BootNetwork) -> None:
     served = boot_network.serve(mode="proxy", quiet_seconds=2)
     machine = boot_network.machine("52:54:00:00:02:04")
     offers = json.loads(boot_network.on(machine, sys.executable, "-c", SIMULATION, "67"))
@@ -175,7 +178,9 @@ def test_a_proxy_adds_the_boot_file_to_another_servers_addresses(boot_network: A
     assert "no other DHCP server answers" not in served.log
 
 
-def test_a_proxy_says_that_nobody_gives_addresses(boot_network: Any, require_tool: Any, tmp_path: Any) -> None:
+def test_a_proxy_says_that_nobody_gives_addresses(
+    boot_network: BootNetwork, require_tool: Callable[..., Path], tmp_path: Path
+) -> None:
     program = str(require_tool("dnsmasq", package="dnsmasq-base"))
     served = boot_network.serve(mode="proxy", quiet_seconds=0.3)
     until(

@@ -1,9 +1,12 @@
 """Kea's own load generator as the client: it asks as a relay agent for many machines, and gets an answer for each."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from boot_network import BootNetwork
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("perfdhcp")]
 
@@ -20,13 +23,13 @@ NODES = {
 
 
 @pytest.fixture
-def perfdhcp(require_tool: Any) -> None:
+def perfdhcp(require_tool: Callable[..., Path]) -> None:
     require_tool("perfdhcp", package="kea-admin")
     require_tool("ip", package="iproute2")
 
 
 @pytest.mark.parametrize("settings", [{"range": ["10.77.0.100", "10.77.0.230"]}, {"nodes": NODES}], ids=["range", "nodes"])
-def test_every_exchange_is_held(boot_network: Any, settings: dict[str, Any]) -> None:
+def test_every_exchange_is_held(boot_network: BootNetwork, settings: dict[str, Any]) -> None:
     served = boot_network.serve(**settings)
     boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.50/24", "dev", "boot0")
     report = boot_network.on(

@@ -21,7 +21,8 @@ from bootsvc.dns.packet import (
     serialize_query,
 )
 from bootsvc.dns.prepared import Prepared
-from bootsvc.dns.zone import Answer, Domain, Rcode, Record, Type, Zone
+from bootsvc.dns.records import Answer, Rcode, Record, Type
+from bootsvc.dns.zone import Domain, Zone
 from bootsvc.errors import MalformedPacket
 from netboot.node import to_node
 
@@ -156,6 +157,7 @@ def test_whose_query_cannot_be_read_is_told_so(data: bytes, rcode: Rcode | None)
     if rcode is None:
         assert answer is None, "two servers could tell each other so for ever"
         return
+    assert answer is not None
     seen = DNS(answer)
     assert (seen.id, seen.qr, seen.opcode, seen.rcode) == (7, 1, DNS(data).opcode, rcode)
     assert (seen.qdcount, seen.ancount, seen.nscount, seen.arcount) == (0, 0, 0, 0)

@@ -3,11 +3,12 @@
 import os
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import Server
+from boot_network import BootNetwork, output_of
 from scapy.layers.dns import DNS, DNSQR
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("dns_tools")]
@@ -37,7 +38,7 @@ fd00::11 n1 n1-default n1-eth0
 
 
 @pytest.fixture
-def dns_tools(require_tool: Any) -> None:
+def dns_tools(require_tool: Callable[..., Path]) -> None:
     require_tool("dig", package="dnsutils")
     require_tool("dnsmasq", package="dnsmasq-base")
 
@@ -45,7 +46,7 @@ def dns_tools(require_tool: Any) -> None:
 class Upstream:
     """dnsmasq on the other wire, as the site's name server; what it was asked stands in its log."""
 
-    def __init__(self, network: Any, folder: Path) -> None:
+    def __init__(self, network: BootNetwork, folder: Path) -> None:
         network.on(network.client, "ip", "address", "add", f"{UPSTREAM}/24", "dev", "other0")
         self._log = folder / "upstream.log"
         texts = [f"--txt-record=long.example.com,{'x' * 200}{index}" for index in range(10)]
@@ -62,19 +63,19 @@ class Upstream:
 
 
 @pytest.fixture
-def upstream(boot_network: Any, tmp_path: Path) -> Upstream:
+def upstream(boot_network: BootNetwork, tmp_path: Path) -> Upstream:
     return Upstream(boot_network, tmp_path)
 
 
 @pytest.fixture
-def server(boot_network: Any, tmp_path: Path, upstream: Upstream) -> Server:
+def server(boot_network: BootNetwork, tmp_path: Path, upstream: Upstream) -> Server:
     boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.50/24", "dev", "boot0")
     made = Server(boot_network, tmp_path, settings=SETTINGS, nodes=NODES)
     made.wait_log("INFO ready")
     return made
 
 
-def test_names_both_ways(server: Server, require_tool: Any) -> None:
+def test_names_both_ways(server: Server, require_tool: Callable[..., Path]) -> None:
     assert server.short("N1.Cluster") == ["10.77.0.11"]
     assert server.short("n1.cluster", "AAAA") == ["fd00::11"]
     assert server.short("-x", "10.77.0.11") == ["n1.cluster."]
@@ -121,7 +122,9 @@ def test_the_rest_comes_from_upstream_and_is_kept(server: Server, upstream: Upst
     assert counters["upstream failed"] == 0
 
 
-def test_a_resolver_that_checks_its_answers_is_content(server: Server, tmp_path: Path, require_tool: Any) -> None:
+def test_a_resolver_that_checks_its_answers_is_content(
+    server: Server, tmp_path: Path, require_tool: Callable[..., Path]
+) -> None:
     """unbound asks with random spelling, and throws away what does not repeat it."""
     require_tool("unbound")
     conf = tmp_path / "unbound.conf"
@@ -169,7 +172,7 @@ def test_strangers_hear_nothing(server: Server) -> None:
 SUBNET = "    subnets: [{network: 192.168.77.0/24, range start: 192.168.77.100, range end: 192.168.77.110}]\n"
 
 
-def test_each_subnet_is_served_on_our_address_there(boot_network: Any, tmp_path: Path) -> None:
+def test_each_subnet_is_served_on_our_address_there(boot_network: BootNetwork, tmp_path: Path) -> None:
     """The subnet is another wire; its machines are told our address on it, and know us by that."""
     boot_network.on(boot_network.client, "ip", "address", "add", "10.77.0.50/24", "dev", "boot0")
     boot_network.on(boot_network.client, "ip", "address", "add", f"{UPSTREAM}/24", "dev", "other0")
@@ -232,7 +235,7 @@ def test_an_upstream_that_is_silent_fails_once_for_all_who_wait(server: Server) 
         "import socket,time\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
         "s.bind(('192.168.77.9',53)); print('up',flush=True); time.sleep(60)"
     )
-    assert network.popen(network.client, "python3", "-c", sink).stdout.readline() == "up\n"
+    assert output_of(network.popen(network.client, "python3", "-c", sink)).readline() == "up\n"
     waiting = [
         network.popen(network.client, "dig", "+timeout=10", "+tries=1", "@10.77.0.1", "slow.example.com") for _ in range(5)
     ]
@@ -243,7 +246,7 @@ def test_an_upstream_that_is_silent_fails_once_for_all_who_wait(server: Server) 
     assert (counters["upstream failed"], counters["upstream shared"]) == (1, 4)
 
 
-def test_it_says_what_dnsmasq_says(server: Server, boot_network: Any, tmp_path: Path) -> None:
+def test_it_says_what_dnsmasq_says(server: Server, boot_network: BootNetwork, tmp_path: Path) -> None:
     """The same nodes in a hosts file: the same addresses and the same names, and the same "no such name"."""
     hosts = tmp_path / "hosts"
     hosts.write_text(HOSTS)
@@ -348,7 +351,7 @@ def test_noise_harms_nobody(server: Server, tmp_path: Path) -> None:
         # Its question may be lost where the socket's buffer is full, so it asks again, as clients do.
         assert server.short("+tries=10", "+timeout=1", "n1.cluster") == ["10.77.0.11"], "a real client is served meanwhile"
         asked += 1
-    assert sender.returncode == 0, sender.stdout.read()
+    assert sender.returncode == 0, output_of(sender).read()
     counters = server.counters()["dns"]
     assert counters["malformed"] > 1000
     assert counters["received"] > count, "all of it was taken in"
@@ -373,7 +376,7 @@ def test_idle_and_greedy_connections_keep_nobody_waiting(server: Server) -> None
     )
     network = server._network
     holder = network.popen(network.client, "python3", "-c", hold)
-    assert int(holder.stdout.readline()) > 0
+    assert int(output_of(holder).readline()) > 0
     assert server.short("n1.cluster") == ["10.77.0.11"]
     network.on(network.client, "ip", "address", "add", "10.77.0.51/24", "dev", "boot0")
     other = server.on_client("dig", "+tcp", "+short", "-b", "10.77.0.51", "@10.77.0.1", "n1.cluster")
@@ -385,7 +388,7 @@ def test_it_asks_from_random_ports_with_random_ids(server: Server) -> None:
     network = server._network
     command = ["tcpdump", "-i", "other0", "-nnl", "--immediate-mode", "-c", "12", "udp and dst port 53"]
     sniffer = network.popen(network.client, *command)
-    for line in sniffer.stdout:
+    for line in output_of(sniffer):
         if "listening on" in line:
             break
     for number in range(12):

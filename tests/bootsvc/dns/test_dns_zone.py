@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bootsvc.dns.zone import Answer, Domain, Rcode, Type, Zone
+from bootsvc.dns.records import Answer, Rcode, Type
+from bootsvc.dns.zone import Domain, Zone
 from netboot.node import to_node
 
 SERVER = IPv4Address("10.77.0.1")
@@ -198,15 +199,18 @@ def test_networks_that_end_inside_an_octet(network: str, inside: str, apex: str,
 
 
 def test_the_first_node_keeps_a_name() -> None:
-    fields = {"network devices": {"x": {"ipaddr": "10.77.0.20"}}}
-    other = {"network devices": {"default": {"ipaddr": "10.77.0.21"}}}
-    made = zone(**{"a": fields, "a-x": other})
+    nodes: dict[str, Any] = {
+        "a": {"network devices": {"x": {"ipaddr": "10.77.0.20"}}},
+        "a-x": {"network devices": {"default": {"ipaddr": "10.77.0.21"}}},
+    }
+    made = zone(**nodes)
     assert values(made.lookup("a-x.cluster", Type.A)) == ["10.77.0.20"]
     assert values(made.lookup("a-x-default.cluster", Type.A)) == ["10.77.0.21"]
 
 
 def test_a_node_that_is_named_with_the_domain_has_its_short_name_too() -> None:
-    made = zone(**{"n1.cluster": {"network devices": {"default": {"ipaddr": "10.77.0.11"}}}})
+    nodes: dict[str, Any] = {"n1.cluster": {"network devices": {"default": {"ipaddr": "10.77.0.11"}}}}
+    made = zone(**nodes)
     assert values(made.lookup("n1.cluster", Type.A)) == values(made.lookup("n1", Type.A)) == ["10.77.0.11"]
     assert made.lookup("n1.cluster.cluster", Type.A) is not None
     assert denial(made.lookup("n1.cluster.cluster", Type.A)) == ("NXDOMAIN", "cluster")

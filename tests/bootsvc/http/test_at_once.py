@@ -11,9 +11,9 @@ from aiohttp import web
 from conditions import until
 
 from bootsvc.artifacts import Artifact
-from bootsvc.config import HttpConfig
 from bootsvc.http.files import ArtifactResponse, BytesAnswer
 from bootsvc.http.service import HttpService
+from bootsvc.http.settings import HttpConfig
 
 HELD = bytes(range(256)) * 1024
 RESET = struct.pack("ii", 1, 0)

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -22,10 +21,11 @@ from aiohttp import web
 from conditions import until
 
 from bootsvc.artifacts import Artifact
-from bootsvc.config import HttpConfig, TlsConfig
 from bootsvc.http import service as http_service
 from bootsvc.http.files import ArtifactResponse, BytesAnswer
 from bootsvc.http.service import HttpService
+from bootsvc.http.settings import HttpConfig, TlsConfig
+from images.errors import Error
 
 LARGE = 16 << 20
 QUICK = HttpConfig(header_seconds=1, stall_seconds=1, idle_seconds=1, drain_seconds=1)
@@ -319,7 +319,7 @@ async def test_a_certificate_that_is_none_is_said(large: Artifact, tmp_path: Pat
     (tmp_path / "crt").write_text("nonsense")
     tls = TlsConfig(certificate=tmp_path / "crt", key=tmp_path / "key", port=0)
     site = Site(large, HttpConfig(tls=tls))
-    with pytest.raises(http_service.Error, match="TLS cannot use the certificate"):
+    with pytest.raises(Error, match="TLS cannot use the certificate"):
         await site.service.run(asyncio.Event())
 
 
@@ -332,7 +332,9 @@ CLIENTS: dict[str, Callable[[str, Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_clients_that_people_have(large: Artifact, tmp_path: Path, client: str, require_tool: Any) -> None:
+async def test_clients_that_people_have(
+    large: Artifact, tmp_path: Path, client: str, require_tool: Callable[..., Path]
+) -> None:
     whole = b"".join(path.read_bytes() for path, _ in large.parts)
     async with serving(large, HttpConfig()) as site:
         command = CLIENTS[client](f"http://127.0.0.1:{site.port}//large", tmp_path / "got")

@@ -3,9 +3,9 @@
 import json
 import sys
 from ipaddress import IPv4Address
-from typing import Any
 
 import pytest
+from boot_network import BootNetwork
 
 from bootsvc.net.neighbours import Neighbours
 
@@ -19,7 +19,7 @@ print(json.dumps([neighbours.find_hwaddr(IPv4Address(word)) for word in sys.argv
 
 
 @pytest.mark.root
-def test_peers_on_attached_networks_are_known(boot_network: Any) -> None:
+def test_peers_on_attached_networks_are_known(boot_network: BootNetwork) -> None:
     on = boot_network.on
     on(boot_network.server, "ip", "neigh", "replace", "10.77.0.20", "lladdr", "52:54:00:00:00:20", "dev", "boot0")
     on(boot_network.server, "ip", "neigh", "replace", "10.77.0.21", "lladdr", "52:54:00:00:00:21", "dev", "boot0")

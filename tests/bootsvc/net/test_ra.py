@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from appliance import Server
+from boot_network import BootNetwork
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptSrcLLAddr
 
 from bootsvc.net.ra import serialize_advertisement
@@ -40,7 +41,7 @@ sys.exit("no advertisement")
 
 
 @pytest.mark.root
-def test_a_solicitation_is_answered(boot_network: Any) -> None:
+def test_a_solicitation_is_answered(boot_network: BootNetwork) -> None:
     served = boot_network.serve()
     lifetime, flags, hops, source = boot_network.on(boot_network.client, "python3", "-c", SOLICIT).split()
     assert (lifetime, flags, hops) == ("0000", "0", "255")
@@ -58,7 +59,7 @@ def test_a_solicitation_is_answered(boot_network: Any) -> None:
         ("net.ipv6.conf.boot0.disable_ipv6=1", {}, ""),
     ],
 )
-def test_silence(boot_network: Any, sysctl: str, settings: dict[str, Any], said: str) -> None:
+def test_silence(boot_network: BootNetwork, sysctl: str, settings: dict[str, Any], said: str) -> None:
     boot_network.on(boot_network.server, "sysctl", "-q", sysctl)
     served = boot_network.serve(range=["10.77.0.100", "10.77.0.100"], **settings)
     assert boot_network.udhcpc() is not None, "DHCP goes on"

@@ -2,9 +2,11 @@
 
 import json
 import subprocess
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from boot_network import BootNetwork
 
 from bootsvc.process.firewall import Arrival, Ruleset, Verdict
 
@@ -13,9 +15,11 @@ pytestmark = pytest.mark.root
 DHCP = Arrival(interface="boot0", protocol="udp", port=67)
 HTTP = Arrival(interface="boot0", protocol="tcp", port=9873)
 
+Judge = Callable[..., tuple[Verdict, str]]
+
 
 @pytest.fixture
-def judge(boot_network: Any, require_tool: Any) -> Any:
+def judge(boot_network: BootNetwork, require_tool: Callable[..., Path]) -> Judge:
     require_tool("nft", package="nftables")
 
     def load(rules: str) -> Ruleset:
@@ -32,7 +36,7 @@ def chain(*rules: str, policy: str = "accept", table: str = "inet filter", name:
     return f"table {table} {{\n chain {name} {{\n{chr(10).join([head, *rules])}\n }}\n}}\n"
 
 
-def test_rules_of_every_common_kind(judge: Any) -> None:
+def test_rules_of_every_common_kind(judge: Judge) -> None:
     assert judge("") == (Verdict.PASS, "")
     assert judge(chain()) == (Verdict.PASS, "")
     assert judge(chain(policy="drop")) == (Verdict.DROP, "inet filter input")
@@ -50,7 +54,7 @@ def test_rules_of_every_common_kind(judge: Any) -> None:
     assert judge(chain("udp dport 67 limit rate over 10/second drop"))[0] is Verdict.PASS
 
 
-def test_chains_that_call_others_sets_and_maps(judge: Any) -> None:
+def test_chains_that_call_others_sets_and_maps(judge: Judge) -> None:
     called = """table inet filter {
         set ports {
             type inet_service
@@ -76,13 +80,13 @@ def test_chains_that_call_others_sets_and_maps(judge: Any) -> None:
     assert judge(anonymous)[0] is Verdict.PASS
 
 
-def test_what_is_not_understood_is_not_guessed_at(judge: Any) -> None:
+def test_what_is_not_understood_is_not_guessed_at(judge: Judge) -> None:
     assert judge(chain("ip saddr 10.0.0.0/8 accept", policy="drop"))[0] is Verdict.PERHAPS
     assert judge(chain("ip saddr 10.0.0.0/8 drop"))[0] is Verdict.PERHAPS
     assert judge(chain("ip saddr 10.0.0.0/8 drop", "accept"))[0] is Verdict.PERHAPS
 
 
-def test_every_base_chain_must_let_it_pass(judge: Any) -> None:
+def test_every_base_chain_must_let_it_pass(judge: Judge) -> None:
     later = chain(policy="drop", table="ip late", name="in", priority=100)
     assert judge(chain("accept") + later) == (Verdict.DROP, "ip late in")
     other = chain(policy="drop", table="ip6 late", name="in", priority=100)

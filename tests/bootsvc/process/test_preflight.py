@@ -3,10 +3,10 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import CONF, NODES, WWCTL
+from boot_network import BootNetwork, output_of
 
 from netboot.firmware import FIRMWARES
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 
 
 class Site:
-    def __init__(self, network: Any, root: Path) -> None:
+    def __init__(self, network: BootNetwork, root: Path) -> None:
         self.network = network
         self.root = root
         self.conf = root / "warewulf.conf"
@@ -52,7 +52,7 @@ class Site:
                 found[each["what"]] = found.get(each["what"], "") + f"{each['state']}: {each['finding']} ({each['hint']})\n"
         return found
 
-    def start(self, *command: str, port: int) -> Any:
+    def start(self, *command: str, port: int) -> "subprocess.Popen[str]":
         process = self.network.popen(self.network.server, *command)
         while f":{port} " not in self.network.on(self.network.server, "ss", "-Hluntp"):
             pass
@@ -60,7 +60,7 @@ class Site:
 
 
 @pytest.fixture
-def site(boot_network: Any, tmp_path: Path) -> Site:
+def site(boot_network: BootNetwork, tmp_path: Path) -> Site:
     return Site(boot_network, tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_tls_needs_its_certificate_and_its_port(site: Site) -> None:
 
 def test_the_state_while_a_server_runs_and_when_it_is_damaged(site: Site) -> None:
     server = site.network.popen(site.network.server, str(WWCTL), "--warewulfconf", str(site.conf), "server")
-    while "INFO ready" not in server.stdout.readline():
+    while "INFO ready" not in output_of(server).readline():
         pass
     assert site.findings(fails=False) == {}, "while it runs"
     server.terminate()

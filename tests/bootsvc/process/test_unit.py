@@ -2,8 +2,8 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from appliance import WWCTL
@@ -12,7 +12,7 @@ from bootsvc.config import Config, Paths
 from bootsvc.process.unit import render
 
 
-def test_systemd_understands_the_unit(tmp_path: Path, require_tool: Any) -> None:
+def test_systemd_understands_the_unit(tmp_path: Path, require_tool: Callable[..., Path]) -> None:
     require_tool("systemd-analyze", package="systemd")
     wwctl = tmp_path / "a folder" / "wwctl"
     wwctl.parent.mkdir()

@@ -5,11 +5,10 @@ import os
 import random
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -58,7 +57,7 @@ class Head:
 
 
 @pytest.fixture
-async def head(tmp_path: Path, require_tool: Any) -> AsyncIterator[Head]:
+async def head(tmp_path: Path, require_tool: Callable[..., Path]) -> AsyncIterator[Head]:
     require_tool("curl")
     paths = Paths(chroots=tmp_path / "chroots", provision=tmp_path / "provision", overlays=tmp_path / "overlays")
     rootfs = paths.chroots / "img/rootfs"
@@ -79,7 +78,7 @@ async def head(tmp_path: Path, require_tool: Any) -> AsyncIterator[Head]:
     artifacts = Artifacts(Config(paths=paths), catalog, lambda: registry, lambda: HeadNode(server))
     files = BootFiles(artifacts, lambda: registry, urls, catalog.find_rootfs)
 
-    def identify(_: IPv4Address) -> str | None:
+    def identify(address: IPv4Address) -> str | None:
         return made.identified
 
     def on_event(
@@ -183,7 +182,7 @@ async def test_a_name_cannot_write_lines_of_its_own_into_the_log(head: Head, cap
     assert head.events == [(HWADDR, "n1", "TFTP", "NOT_FOUND: there is no generation '\\nforged'")], "and the record says why"
 
 
-async def test_a_window_arrives_whole(head: Head, require_tool: Any) -> None:
+async def test_a_window_arrives_whole(head: Head, require_tool: Callable[..., Path]) -> None:
     atftp = require_tool("atftp")
     for window in ("2", "16", "40"):
         command = [str(atftp), "--option", f"windowsize {window}", "--option", "blksize 1400", "--get"]
@@ -194,7 +193,7 @@ async def test_a_window_arrives_whole(head: Head, require_tool: Any) -> None:
         assert (head.folder / "w").read_bytes() == bytes(range(256)) * 4096
 
 
-async def test_busybox(head: Head, require_tool: Any) -> None:
+async def test_busybox(head: Head, require_tool: Callable[..., Path]) -> None:
     busybox = str(require_tool("busybox"))
     command = [busybox, "tftp", "-b", "1400", "-g", "-r", "loader", "-l", str(head.folder / "b")]
     process = await asyncio.create_subprocess_exec(*command, "127.0.0.1", str(head.service.port))

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -66,6 +65,10 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         task.cancel()
 
 
+async def completed(running: Running, count: int) -> None:
+    await until(lambda: running.service.counters.complete == count)
+
+
 async def client(*command: str, cwd: Path, stdin: str = "") -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -99,7 +102,7 @@ async def check_bytes(running: Running, got: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*loaders(), "big"])
 @pytest.mark.parametrize("blksize", ["512", "1468", "65464"])
-async def test_curl(running: Running, require_tool: Any, tmp_path: Path, name: str, blksize: str) -> None:
+async def test_curl(running: Running, require_tool: Callable[..., Path], tmp_path: Path, name: str, blksize: str) -> None:
     url = f"tftp://127.0.0.1:{running.service.port}/{name}"
     curl = str(require_tool("curl"))
     status, out = await client(curl, "-sSf", "--tftp-blksize", blksize, "-o", "got", url, cwd=tmp_path)
@@ -108,7 +111,7 @@ async def test_curl(running: Running, require_tool: Any, tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("options", [[], ["--option", "blksize 1428"], ["--option", "windowsize 8", "--option", "tsize 0"]])
-async def test_atftp(running: Running, require_tool: Any, tmp_path: Path, options: list[str]) -> None:
+async def test_atftp(running: Running, require_tool: Callable[..., Path], tmp_path: Path, options: list[str]) -> None:
     port = str(running.service.port)
     atftp = str(require_tool("atftp"))
     command = [atftp, *options, "--get", "--remote-file", "big", "--local-file", "got", "127.0.0.1", port]
@@ -119,7 +122,7 @@ async def test_atftp(running: Running, require_tool: Any, tmp_path: Path, option
 
 # curl refuses an empty file, taking its tsize of 0 for an error.
 @pytest.mark.parametrize("name", [*loaders(), "empty"])
-async def test_tftp_hpa(running: Running, require_tool: Any, tmp_path: Path, name: str) -> None:
+async def test_tftp_hpa(running: Running, require_tool: Callable[..., Path], tmp_path: Path, name: str) -> None:
     port = str(running.service.port)
     tftp = str(require_tool("tftp", package="tftp-hpa"))
     status, out = await client(tftp, "-m", "binary", "127.0.0.1", port, "-c", "get", name, "got", cwd=tmp_path)
@@ -127,7 +130,7 @@ async def test_tftp_hpa(running: Running, require_tool: Any, tmp_path: Path, nam
     await check_bytes(running, tmp_path / "got", name)
 
 
-async def test_netascii(running: Running, require_tool: Any, tmp_path: Path) -> None:
+async def test_netascii(running: Running, require_tool: Callable[..., Path], tmp_path: Path) -> None:
     port = str(running.service.port)
     tftp = str(require_tool("tftp", package="tftp-hpa"))
     status, out = await client(tftp, "-m", "ascii", "127.0.0.1", port, "-c", "get", "text", "got", cwd=tmp_path)
@@ -135,7 +138,7 @@ async def test_netascii(running: Running, require_tool: Any, tmp_path: Path) -> 
     assert (tmp_path / "got").read_bytes() == b"one\ntwo\n"
 
 
-async def test_a_missing_file_is_said(running: Running, require_tool: Any, tmp_path: Path) -> None:
+async def test_a_missing_file_is_said(running: Running, require_tool: Callable[..., Path], tmp_path: Path) -> None:
     url = f"tftp://127.0.0.1:{running.service.port}/none"
     status, _ = await client(str(require_tool("curl")), "-sSf", "-o", "got", url, cwd=tmp_path)
     assert status == 68  # curl: TFTP file not found
@@ -189,7 +192,7 @@ async def test_a_transfer_has_its_own_port_and_refuses_strangers(running: Runnin
         stranger.close()
     assert running.service.counters.complete == 0
     peer.send(Ack(block=1))
-    await until(lambda: running.service.counters.complete == 1)
+    await completed(running, 1)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -263,7 +266,12 @@ async def test_noise_is_counted(running: Running, peer: Peer) -> None:
 
 async def test_nothing_is_sent_where_nobody_boots(running: Running, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     stranger = Peer(running.service.port, STRANGER)
-    packets = [ReadRequest(filename="text"), ReadRequest(filename="none"), WriteRequest(filename="text"), b"noise"]
+    packets: list[Packet | bytes] = [
+        ReadRequest(filename="text"),
+        ReadRequest(filename="none"),
+        WriteRequest(filename="text"),
+        b"noise",
+    ]
     try:
         for packet in packets:
             stranger.send(packet)
@@ -301,7 +309,7 @@ async def test_a_repeated_request_opens_no_second_transfer(running: Running, pee
     peer.send(request)
     first = await peer.ask(request)
     peer.send(Ack(block=1))
-    await until(lambda: running.service.counters.complete == 1)
+    await completed(running, 1)
     assert first == Data(block=1, data=b"one\ntwo\n")
     assert running.service.counters.requests == 2
 
@@ -312,7 +320,7 @@ async def test_a_client_that_begins_again_has_another_port_of_ours(running: Runn
         assert isinstance(await peer.ask(ReadRequest(filename="text")), Data)
         ports.append(peer.server[1])
         peer.send(Ack(block=1))
-        await until(lambda count=count: running.service.counters.complete == count)
+        await completed(running, count)
         peer.server = ("127.0.0.1", running.service.port)
     assert len(set(ports)) == 3
     other = Peer(running.service.port)

@@ -1,84 +1,18 @@
-"""Roots to run commands in, and what must be as before when a sandbox has ended."""
+"""Roots to run commands in, and what is left when a sandbox has ended: nothing."""
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from images.sandbox.run import SandboxRequest
+from sandboxed import Image
 
 APPLETS = "cat echo env grep head hostname ln ls mkdir mkfifo mv sh sleep stat stty touch true tty"
 DEADLINE = 20.0
 """Seconds after which a process or a file that should have appeared or gone is given up."""
-
-_RUN = """
-import json, os, sys
-from pathlib import Path
-from images.errors import Error
-from images.sandbox.run import SandboxRequest, parse_bind, run
-fields = json.loads(sys.argv[1])
-request = SandboxRequest(
-    rootfs=Path(fields["rootfs"]), argv=tuple(fields["argv"]), name=fields["name"], lock=Path(fields["lock"]),
-    binds=tuple(map(parse_bind, fields["binds"])), environment=os.environ, readonly=fields["readonly"],
-)
-try:
-    sys.exit(run(request))
-except Error as error:
-    print(error.message, file=sys.stderr)
-    sys.exit(getattr(error, "exit_status", 1))
-"""
-
-Snapshot = dict[str, tuple[int, int, int, int, int, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """A root with a static busybox in /bin, and nothing that a command of ours may change."""
-
-    rootfs: Path
-    name: str
-    lock: Path
-
-    def request(self, *argv: str, **fields: object) -> SandboxRequest:
-        wanted = {"rootfs": self.rootfs, "name": self.name, "lock": self.lock, "argv": argv, **fields}
-        return SandboxRequest(**wanted)  # type: ignore[arg-type]
-
-    def program(self, *argv: str, binds: tuple[str, ...] = (), readonly: bool = False) -> list[str]:
-        """The command line of a process of its own that calls `run`."""
-        wanted = {"rootfs": str(self.rootfs), "name": self.name, "lock": str(self.lock), "argv": argv}
-        wanted |= {"binds": binds, "readonly": readonly}
-        return [sys.executable, "-c", _RUN, json.dumps(wanted)]
-
-    def snapshot(self) -> Snapshot:
-        """Everything about each file but its ctime and atime."""
-        found: Snapshot = {}
-        for folder, folders, files in os.walk(self.rootfs):
-            for path in [folder, *(os.path.join(folder, name) for name in files + folders)]:
-                status = os.lstat(path)
-                target = os.readlink(path) if os.path.islink(path) else ""
-                found[path] = (status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns, target)
-        return found
-
-    def processes(self) -> list[int]:
-        """Every process in the sandbox or of its supervisor: they carry the image's name, which no other test uses."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            try:
-                marks = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"WW_IMAGE_SHELL={self.name}\0".encode() in marks or f"sandbox of {self.name}\0".encode() in marks:
-                found.append(int(entry.name))
-        return found
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_a_removal_that_was_killed_is_completed(rootfs: Path, source: str, steps
             left -= 1
             return real(*args, **options)
 
-        monkeypatch.setattr(mountpoints.os, name, call)
+        monkeypatch.setattr(os, name, call)
 
     with monkeypatch.context() as patch:
         monkeypatch = patch

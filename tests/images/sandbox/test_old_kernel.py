@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sandboxed import Image
 
 from images.sandbox import remount
 from images.sandbox.namespaces import SYS_MOUNT_SETATTR, MountFlag
@@ -49,7 +50,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run_old(image: Any) -> Run:
+def run_old(image: Image) -> Run:
     def run(*argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         program = image.program(*argv, **options)
         return subprocess.run(program, preexec_fn=forget_mount_setattr, capture_output=True, text=True, timeout=30, check=False)
@@ -67,7 +68,7 @@ def test_the_filter_works(tmp_path: Path) -> None:
     assert int(done.stdout) == errno.ENOSYS
 
 
-def test_the_systems_read_only_mounts(image: Any, run_old: Run) -> None:
+def test_the_systems_read_only_mounts(image: Image, run_old: Run) -> None:
     before = image.snapshot()
     done = run_old("sh", "-c", "cat /etc/resolv.conf; echo x > /etc/resolv.conf || echo x > /proc/sys/kernel/domainname")
     assert (done.returncode, done.stdout) == (1, Path("/etc/resolv.conf").read_text())
@@ -75,14 +76,14 @@ def test_the_systems_read_only_mounts(image: Any, run_old: Run) -> None:
     assert image.snapshot() == before
 
 
-def test_a_read_only_image(image: Any, run_old: Run) -> None:
+def test_a_read_only_image(image: Image, run_old: Run) -> None:
     before = image.snapshot()
     done = run_old("sh", "-c", "touch /root/x", readonly=True)
     assert (done.returncode, done.stderr) == (1, "touch: /root/x: Read-only file system\n")
     assert image.snapshot() == before
 
 
-def test_a_read_only_bind_with_all_below_it(image: Any, run_old: Run, tmp_path: Path) -> None:
+def test_a_read_only_bind_with_all_below_it(image: Image, run_old: Run, tmp_path: Path) -> None:
     submount = tmp_path / "source" / "a sub\\mount"
     submount.mkdir(parents=True)
     mounts = [("nosuid,nodev,noexec,noatime", submount), ("nosuid", submount / "inner")]

@@ -5,9 +5,9 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
+from sandboxed import Image
 
 from images import locks
 from images.errors import Error
@@ -26,14 +26,14 @@ def output(request: sandbox.SandboxRequest, capfd: Capture) -> str:
     return captured.out
 
 
-def test_sees_only_itself(image: Any, capfd: Capture) -> None:
+def test_sees_only_itself(image: Image, capfd: Capture) -> None:
     # PID 1 is the sandbox's init, 2 the command, 3 ls, which the shell waits for.
     inside = output(image.request("sh", "-c", "echo $$; ls -d /proc/[0-9]*; true"), capfd).split()
     assert inside[:3] == ["2", "/proc/1", "/proc/2"]
     assert len(inside) <= 4
 
 
-def test_namespaces_of_its_own(image: Any, capfd: Capture) -> None:
+def test_namespaces_of_its_own(image: Image, capfd: Capture) -> None:
     inside = output(image.request("ls", "-l", "/proc/self/ns"), capfd)
     for kind in ("mnt", "pid", "uts", "ipc"):
         assert f"{kind}:[" in inside
@@ -42,13 +42,13 @@ def test_namespaces_of_its_own(image: Any, capfd: Capture) -> None:
         assert os.readlink(f"/proc/self/ns/{kind}") in inside
 
 
-def test_hostname_is_the_images_and_the_hosts_stays(image: Any, capfd: Capture) -> None:
+def test_hostname_is_the_images_and_the_hosts_stays(image: Image, capfd: Capture) -> None:
     host = socket.gethostname()
     assert output(image.request("hostname"), capfd).strip() == image.name[:64]
     assert socket.gethostname() == host != image.name
 
 
-def test_mounts_are_those_planned_and_the_host_sees_none(image: Any, capfd: Capture) -> None:
+def test_mounts_are_those_planned_and_the_host_sees_none(image: Image, capfd: Capture) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     mounts = output(image.request("cat", "/proc/mounts"), capfd)
     targets = [line.split()[1] for line in mounts.splitlines()]
@@ -58,19 +58,19 @@ def test_mounts_are_those_planned_and_the_host_sees_none(image: Any, capfd: Capt
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
-def test_the_kernels_settings_are_read_only(image: Any, capfd: Capture) -> None:
+def test_the_kernels_settings_are_read_only(image: Image, capfd: Capture) -> None:
     status = run(image.request("sh", "-c", "echo x > /proc/sys/kernel/domainname"))
     assert status == 1
     assert "Read-only file system" in capfd.readouterr().err
     assert run(image.request("mkdir", "/sys/x")) == 1
 
 
-def test_cannot_load_modules_or_set_the_clock(image: Any, capfd: Capture) -> None:
+def test_cannot_load_modules_or_set_the_clock(image: Image, capfd: Capture) -> None:
     line = output(image.request("grep", "CapEff", "/proc/self/status"), capfd)
     assert int(line.split()[1], 16) & (1 << 16 | 1 << 25) == 0
 
 
-def test_devices(image: Any, capfd: Capture) -> None:
+def test_devices(image: Image, capfd: Capture) -> None:
     script = "echo x > /dev/null; head -c 3 /dev/zero | head -c 0; echo y > /dev/shm/f; ls /dev; stat -c %t:%T /dev/full"
     assert output(image.request("sh", "-c", script), capfd).split() == [
         *("fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"),
@@ -78,7 +78,7 @@ def test_devices(image: Any, capfd: Capture) -> None:
     ]
 
 
-def test_changes_stay_in_the_image_and_run_does_not(image: Any) -> None:
+def test_changes_stay_in_the_image_and_run_does_not(image: Image) -> None:
     before = image.snapshot()
     assert run(image.request("sh", "-c", "echo hello > /root/marker; echo x > /run/gone")) == 0
     after = image.snapshot()
@@ -119,7 +119,7 @@ def link(target: str) -> Callable[[Path], None]:
 )
 @pytest.mark.parametrize("readonly", [False, True])
 def test_resolver_is_the_hosts_and_the_image_is_untouched(
-    image: Any, capfd: Capture, prepare: Callable[[Path], None], readonly: bool
+    image: Image, capfd: Capture, prepare: Callable[[Path], None], readonly: bool
 ) -> None:
     prepare(image.rootfs)
     before = image.snapshot()
@@ -129,7 +129,7 @@ def test_resolver_is_the_hosts_and_the_image_is_untouched(
     assert image.snapshot() == before
 
 
-def test_missing_directories_of_the_system(image: Any, capfd: Capture) -> None:
+def test_missing_directories_of_the_system(image: Image, capfd: Capture) -> None:
     for name in ("dev", "proc", "run", "sys"):
         (image.rootfs / name).rmdir()
     before = image.snapshot()
@@ -139,7 +139,7 @@ def test_missing_directories_of_the_system(image: Any, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("target", ["/mnt", "/srv", "/a/b/c/d", "/run/some/where", "/mnt/x"])
 @pytest.mark.parametrize("readonly", [False, True])
-def test_bind_with_and_without_a_target(image: Any, tmp_path: Path, target: str, readonly: bool) -> None:
+def test_bind_with_and_without_a_target(image: Image, tmp_path: Path, target: str, readonly: bool) -> None:
     source = tmp_path / "source"
     source.mkdir()
     before = image.snapshot()
@@ -151,7 +151,7 @@ def test_bind_with_and_without_a_target(image: Any, tmp_path: Path, target: str,
     assert image.snapshot() == before
 
 
-def test_bind_of_a_file_through_links_of_the_image(image: Any, tmp_path: Path, capfd: Capture) -> None:
+def test_bind_of_a_file_through_links_of_the_image(image: Image, tmp_path: Path, capfd: Capture) -> None:
     (image.rootfs / "opt").symlink_to("/usr/opt")
     source = tmp_path / "file"
     source.write_text("content")
@@ -161,7 +161,7 @@ def test_bind_of_a_file_through_links_of_the_image(image: Any, tmp_path: Path, c
     assert image.snapshot() == before
 
 
-def test_bind_is_recursive_also_when_read_only(image: Any, tmp_path: Path, capfd: Capture) -> None:
+def test_bind_is_recursive_also_when_read_only(image: Image, tmp_path: Path, capfd: Capture) -> None:
     submount = tmp_path / "source" / "sub"
     submount.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", submount], check=True)
@@ -177,13 +177,13 @@ def test_bind_is_recursive_also_when_read_only(image: Any, tmp_path: Path, capfd
         subprocess.run(["umount", submount], check=True)
 
 
-def test_what_the_command_puts_beside_a_missing_target_stays(image: Any, tmp_path: Path) -> None:
+def test_what_the_command_puts_beside_a_missing_target_stays(image: Image, tmp_path: Path) -> None:
     bind = Bind(source=tmp_path, target=PurePosixPath("/a/b"))
     assert run(image.request("touch", "/a/kept", binds=(bind,))) == 0
     assert os.listdir(image.rootfs / "a") == ["kept"]
 
 
-def test_cleaning_up_follows_no_link_that_the_command_made(image: Any, tmp_path: Path) -> None:
+def test_cleaning_up_follows_no_link_that_the_command_made(image: Image, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "b").mkdir(parents=True)
     bind = Bind(source=tmp_path / "img", target=PurePosixPath("/mnt/a/b"))
@@ -192,7 +192,7 @@ def test_cleaning_up_follows_no_link_that_the_command_made(image: Any, tmp_path:
     assert os.listdir(outside) == ["b"]
 
 
-def test_read_only_image(image: Any, capfd: Capture) -> None:
+def test_read_only_image(image: Image, capfd: Capture) -> None:
     before = image.snapshot()
     assert run(image.request("touch", "/root/x", readonly=True)) == 1
     assert "Read-only file system" in capfd.readouterr().err
@@ -200,7 +200,7 @@ def test_read_only_image(image: Any, capfd: Capture) -> None:
     assert image.snapshot() == before
 
 
-def test_services_are_not_started_in_debian(image: Any, capfd: Capture) -> None:
+def test_services_are_not_started_in_debian(image: Image, capfd: Capture) -> None:
     (image.rootfs / "usr/sbin").mkdir(parents=True)
     (image.rootfs / "usr/sbin/invoke-rc.d").touch()
     before = image.snapshot()
@@ -211,7 +211,7 @@ def test_services_are_not_started_in_debian(image: Any, capfd: Capture) -> None:
     assert run(image.request("/usr/sbin/policy-rc.d")) == 7
 
 
-def test_environment(image: Any, capfd: Capture) -> None:
+def test_environment(image: Image, capfd: Capture) -> None:
     caller = {"TERM": "vt100", "LC_ALL": "C.UTF-8", "http_proxy": "http://192.0.2.7/", "LD_PRELOAD": "/x", "SECRET": "s"}
     lines = output(image.request("env", environment=caller), capfd).splitlines()
     assert {"TERM=vt100", "LC_ALL=C.UTF-8", "http_proxy=http://192.0.2.7/", "HOME=/root", "HISTFILE=/dev/null"} < set(lines)
@@ -221,7 +221,7 @@ def test_environment(image: Any, capfd: Capture) -> None:
     assert "HISTFILE=/root/.hist" in lines
 
 
-def test_workdir_and_umask(image: Any, capfd: Capture) -> None:
+def test_workdir_and_umask(image: Image, capfd: Capture) -> None:
     old = os.umask(0o077)
     try:
         assert output(image.request("sh", "-c", "pwd; umask", workdir=PurePosixPath("/mnt")), capfd) == "/mnt\n0022\n"
@@ -229,12 +229,12 @@ def test_workdir_and_umask(image: Any, capfd: Capture) -> None:
         os.umask(old)
 
 
-def test_no_descriptor_of_ours_is_left_open(image: Any, capfd: Capture) -> None:
+def test_no_descriptor_of_ours_is_left_open(image: Image, capfd: Capture) -> None:
     # 3 is the directory that ls itself reads.
     assert output(image.request("ls", "/proc/self/fd"), capfd).split() == ["0", "1", "2", "3"]
 
 
-def test_signals_are_as_a_shell_expects_them(image: Any, capfd: Capture) -> None:
+def test_signals_are_as_a_shell_expects_them(image: Image, capfd: Capture) -> None:
     lines = output(image.request("grep", "Sig", "/proc/self/status"), capfd).splitlines()
     ignored = {line.split()[0]: int(line.split()[1], 16) for line in lines if "SigQ" not in line}["SigIgn:"]
     # glibc keeps 32 and 33 for itself: whoever started the tests may ignore them, and nobody can set them back.
@@ -246,7 +246,7 @@ def test_signals_are_as_a_shell_expects_them(image: Any, capfd: Capture) -> None
     ("script", "status"),
     [("exit 0", 0), ("exit 42", 42), ("kill -TERM $$", 128 + signal.SIGTERM), ("kill -KILL $$", 128 + signal.SIGKILL)],
 )
-def test_exit_status(image: Any, script: str, status: int) -> None:
+def test_exit_status(image: Image, script: str, status: int) -> None:
     assert run(image.request("sh", "-c", script)) == status
 
 
@@ -268,7 +268,7 @@ def script(rootfs: Path, content: bytes, mode: int = 0o755) -> None:
     ],
 )
 def test_command_that_cannot_start(
-    image: Any, argv: str, content: bytes, mode: int, status: int, sentence: str, capfd: Capture
+    image: Image, argv: str, content: bytes, mode: int, status: int, sentence: str, capfd: Capture
 ) -> None:
     script(image.rootfs, content, mode)
     with pytest.raises(CommandNotStarted, match=sentence) as caught:
@@ -277,18 +277,18 @@ def test_command_that_cannot_start(
     assert capfd.readouterr().err == ""
 
 
-def test_a_script_without_interpreter_is_the_shells(image: Any, capfd: Capture) -> None:
+def test_a_script_without_interpreter_is_the_shells(image: Image, capfd: Capture) -> None:
     script(image.rootfs, b"echo $1\n")
     assert output(image.request("/root/it", "word"), capfd) == "word\n"
 
 
-def test_setup_that_fails_is_one_sentence(image: Any) -> None:
+def test_setup_that_fails_is_one_sentence(image: Image) -> None:
     with pytest.raises(CommandNotStarted, match=r"^cannot make the directory /sys/nope in the sandbox: Read-only") as caught:
         run(image.request("true", binds=(Bind(source=image.rootfs, target=PurePosixPath("/sys/nope")),)))
     assert caught.value.exit_status == 1
 
 
-def test_orphans_are_reaped(image: Any) -> None:
+def test_orphans_are_reaped(image: Image) -> None:
     script = (
         "mkfifo /run/go; (sh -c 'echo $$ > /run/pid; read x < /run/go' &); until [ -s /run/pid ]; do :; done; "
         "pid=$(cat /run/pid); until grep -q 'PPid:.1$' /proc/$pid/status; do :; done; "
@@ -298,17 +298,17 @@ def test_orphans_are_reaped(image: Any) -> None:
     assert done.returncode == 0
 
 
-def test_what_runs_on_ends_with_the_command(image: Any) -> None:
+def test_what_runs_on_ends_with_the_command(image: Image) -> None:
     assert run(image.request("sh", "-c", "sleep 1000 & sleep 1000 &")) == 0
     assert image.processes() == []
 
 
-def test_nobody_inside_can_signal_the_command_through_init(image: Any) -> None:
+def test_nobody_inside_can_signal_the_command_through_init(image: Image) -> None:
     assert run(image.request("sh", "-c", "kill -TERM 1; kill -KILL 1; exit 3")) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
-def test_signals_are_passed_on(image: Any, number: signal.Signals) -> None:
+def test_signals_are_passed_on(image: Image, number: signal.Signals) -> None:
     script = f"trap 'echo got; exit 5' {number.value}; echo ready; while :; do read x; done"
     with subprocess.Popen(
         image.program("sh", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -320,7 +320,7 @@ def test_signals_are_passed_on(image: Any, number: signal.Signals) -> None:
         assert process.wait(20) == 5
 
 
-def test_an_ignored_hangup_stays_ignored(image: Any) -> None:
+def test_an_ignored_hangup_stays_ignored(image: Image) -> None:
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run(image.request("sh", "-c", "kill -HUP $$; exit 6")) == 6
@@ -328,7 +328,7 @@ def test_an_ignored_hangup_stays_ignored(image: Any) -> None:
         signal.signal(signal.SIGHUP, old)
 
 
-async def test_from_a_thread(image: Any) -> None:
+async def test_from_a_thread(image: Image) -> None:
     first, second = image, image.request("sh", "-c", "exit 8")
     assert await asyncio.to_thread(run, second) == 8
     assert first.processes() == []
@@ -346,7 +346,7 @@ exec chroot "$stage/root" "$@"
 """
 
 
-def test_in_a_chroot_whose_root_is_no_mount_point(image: Any, tmp_path: Path) -> None:
+def test_in_a_chroot_whose_root_is_no_mount_point(image: Image, tmp_path: Path) -> None:
     (tmp_path / "stage").mkdir()
     before = image.snapshot()
     program = image.program("sh", "-c", "ls -d /*/; cat /etc/resolv.conf", binds=(f"{tmp_path}:/srv",))
@@ -366,7 +366,7 @@ def test_in_a_chroot_whose_root_is_no_mount_point(image: Any, tmp_path: Path) ->
     assert image.snapshot() == before
 
 
-def test_a_second_command_is_refused(image: Any) -> None:
+def test_a_second_command_is_refused(image: Image) -> None:
     with locks.exclusive(image.lock, holder="exec debian-12"), pytest.raises(locks.Locked, match="`exec debian-12`"):
         run(image.request("true"))
     with locks.exclusive(image.lock, holder="exec debian-12") as lock:
@@ -387,14 +387,14 @@ def test_a_second_command_is_refused(image: Any) -> None:
         ({"workdir": PurePosixPath("/nowhere")}, "cannot change to /nowhere in the image: No such file or directory"),
     ],
 )
-def test_requests_that_cannot_be_met(image: Any, fields: dict[str, object], sentence: str) -> None:
+def test_requests_that_cannot_be_met(image: Image, fields: dict[str, object], sentence: str) -> None:
     before = image.snapshot()
     with pytest.raises(Error, match=sentence):
         run(image.request("true", **fields) if "argv" not in fields else image.request(**fields))
     assert image.snapshot() == before
 
 
-def test_not_root(image: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_root(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Error, match="only root can run a command") as caught:
         run(image.request("true"))

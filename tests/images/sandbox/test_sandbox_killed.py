@@ -7,22 +7,24 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sandboxed import Image
 
 from images import locks
+from images.errors import Error
 from images.sandbox import mountpoints
 from images.sandbox import run as sandbox
 
 pytestmark = pytest.mark.root
 
+Start = Callable[[], subprocess.Popen[bytes]]
 Until = Callable[[Callable[[], object], str], None]
 READY = ("sh", "-c", "sleep 1000 & echo ready; exec sleep 1000")
 
 
 @pytest.fixture
-def bare(image: Any) -> Any:
+def bare(image: Image) -> Image:
     """An image that needs mount points, one of them nested, so that there is something to tidy."""
     (image.rootfs / "etc/resolv.conf").unlink()
     for name in ("dev", "proc"):
@@ -31,7 +33,7 @@ def bare(image: Any) -> Any:
 
 
 @pytest.fixture
-def start(bare: Any, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def start(bare: Image, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     started = []
 
     def begin() -> subprocess.Popen[bytes]:
@@ -53,7 +55,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def wait_for_release(image: Any, until: Until) -> None:
+def wait_for_release(image: Image, until: Until) -> None:
     """The supervisor holds the lock on until it has tidied up."""
 
     def free() -> bool:
@@ -66,31 +68,32 @@ def wait_for_release(image: Any, until: Until) -> None:
     until(free, "the lock is not released")
 
 
-def supervisor_runs(image: Any, process: subprocess.Popen[bytes]) -> object:
+def supervisor_runs(image: Image, process: subprocess.Popen[bytes]) -> object:
     return children(process.pid)
 
 
-def record_is_written(image: Any, process: subprocess.Popen[bytes]) -> object:
+def record_is_written(image: Image, process: subprocess.Popen[bytes]) -> object:
     return Path(mountpoints.record_path(str(image.rootfs))).exists()
 
 
-def first_point_is_made(image: Any, process: subprocess.Popen[bytes]) -> object:
+def first_point_is_made(image: Image, process: subprocess.Popen[bytes]) -> object:
     return (image.rootfs / "proc").exists()
 
 
-def init_runs(image: Any, process: subprocess.Popen[bytes]) -> object:
+def init_runs(image: Image, process: subprocess.Popen[bytes]) -> object:
     return [init for supervisor in children(process.pid) for init in children(supervisor)]
 
 
-def command_is_ready(image: Any, process: subprocess.Popen[bytes]) -> object:
+def command_is_ready(image: Image, process: subprocess.Popen[bytes]) -> object:
     return process.stdout is not None and process.stdout.readline()
 
 
-MOMENTS = [supervisor_runs, record_is_written, first_point_is_made, init_runs, command_is_ready]
+Moment = Callable[[Image, subprocess.Popen[bytes]], object]
+MOMENTS: list[Moment] = [supervisor_runs, record_is_written, first_point_is_made, init_runs, command_is_ready]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_caller_is_killed(bare: Any, start: Any, until: Until, moment: Callable[[Any, Any], object]) -> None:
+def test_the_caller_is_killed(bare: Image, start: Start, until: Until, moment: Moment) -> None:
     before = bare.snapshot()
     process = start()
     until(lambda: moment(bare, process), "it did not come so far")
@@ -100,10 +103,11 @@ def test_the_caller_is_killed(bare: Any, start: Any, until: Until, moment: Calla
     until(lambda: not bare.processes(), "a process is left")
 
 
-def test_the_caller_is_killed_at_any_time(bare: Any, start: Any, until: Until) -> None:
+def test_the_caller_is_killed_at_any_time(bare: Image, start: Start, until: Until) -> None:
     before = bare.snapshot()
     for hundredths in range(0, 24, 2):
         process = start()
+        assert process.stdout is not None
         # The command's first line, or the given time: whichever comes first.
         select.select([process.stdout], [], [], hundredths / 100)
         process.kill()
@@ -113,7 +117,7 @@ def test_the_caller_is_killed_at_any_time(bare: Any, start: Any, until: Until) -
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_supervisor_is_killed(bare: Any, start: Any, until: Until, moment: Callable[[Any, Any], object]) -> None:
+def test_the_supervisor_is_killed(bare: Image, start: Start, until: Until, moment: Moment) -> None:
     before = bare.snapshot()
     process = start()
     until(lambda: moment(bare, process), "it did not come so far")
@@ -125,7 +129,7 @@ def test_the_supervisor_is_killed(bare: Any, start: Any, until: Until, moment: C
     until(lambda: not bare.processes(), "a process is left")
 
 
-def test_the_init_is_killed(bare: Any, start: Any) -> None:
+def test_the_init_is_killed(bare: Image, start: Start) -> None:
     before = bare.snapshot()
     process = start()
     assert command_is_ready(bare, process)
@@ -136,9 +140,7 @@ def test_the_init_is_killed(bare: Any, start: Any) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_all_are_killed_and_the_next_command_tidies(
-    bare: Any, start: Any, until: Until, moment: Callable[[Any, Any], object]
-) -> None:
+def test_all_are_killed_and_the_next_command_tidies(bare: Image, start: Start, until: Until, moment: Moment) -> None:
     before = bare.snapshot()
     process = start()
     until(lambda: moment(bare, process), "it did not come so far")
@@ -152,11 +154,11 @@ def test_all_are_killed_and_the_next_command_tidies(
     assert bare.snapshot() == before
 
 
-def test_a_damaged_record_is_one_sentence(bare: Any) -> None:
+def test_a_damaged_record_is_one_sentence(bare: Image) -> None:
     record = Path(mountpoints.record_path(str(bare.rootfs)))
     for content in (b"", b"{}", json.dumps([]).encode()):
         record.write_bytes(content)
-        with pytest.raises(sandbox.Error, match="cannot work off") as caught:
+        with pytest.raises(Error, match="cannot work off") as caught:
             sandbox.run(bare.request("true"))
         assert caught.value.hint is not None
     record.unlink()

@@ -13,9 +13,9 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
+from sandboxed import Image
 
 pytestmark = pytest.mark.root
 
@@ -74,8 +74,12 @@ class Terminal:
         os.close(self._master)
 
 
+Until = Callable[[Callable[[], object], str], None]
+Begin = Callable[[list[str]], Terminal]
+
+
 @pytest.fixture
-def terminal() -> Iterator[Callable[[list[str]], Terminal]]:
+def terminal() -> Iterator[Begin]:
     opened = []
 
     def begin(command: list[str]) -> Terminal:
@@ -88,7 +92,7 @@ def terminal() -> Iterator[Callable[[list[str]], Terminal]]:
 
 
 @pytest.fixture
-def bash_image(image: Any, add_program: Callable[[str, str], None]) -> Any:
+def bash_image(image: Image, add_program: Callable[[str, str], None]) -> Image:
     add_program("/bin/bash", "bin/bash")
     (image.rootfs / "etc/bash.bashrc").write_text(DEBIAN_BASHRC)
     (image.rootfs / "etc/bashrc").write_text(ROCKY_BASHRC)
@@ -96,7 +100,7 @@ def bash_image(image: Any, add_program: Callable[[str, str], None]) -> Any:
     return image
 
 
-def shells(image: Any, add_program: Callable[[str, str], None]) -> dict[str, Callable[[], tuple[str, ...]]]:
+def shells(image: Image, add_program: Callable[[str, str], None]) -> dict[str, Callable[[], tuple[str, ...]]]:
     def dash() -> tuple[str, ...]:
         add_program("/bin/dash", "bin/sh")
         return ("/bin/sh",)
@@ -121,7 +125,7 @@ def shells(image: Any, add_program: Callable[[str, str], None]) -> dict[str, Cal
 
 
 @pytest.mark.parametrize("shell", ["debian's bash", "rocky's bash", "login bash", "busybox", "dash", "bash as sh"])
-def test_prompt(bash_image: Any, add_program: Callable[[str, str], None], terminal: Any, shell: str) -> None:
+def test_prompt(bash_image: Image, add_program: Callable[[str, str], None], terminal: Begin, shell: str) -> None:
     argv = shells(bash_image, add_program)[shell]()
     prompt = re.escape(f"[{bash_image.name}] Warewulf> ")
     on = terminal(bash_image.program(*argv))
@@ -142,7 +146,7 @@ def test_prompt(bash_image: Any, add_program: Callable[[str, str], None], termin
     assert not re.search("job control|process group|tty", on.text)
 
 
-def test_the_terminal_is_passed_through(image: Any, terminal: Any) -> None:
+def test_the_terminal_is_passed_through(image: Image, terminal: Begin) -> None:
     on = terminal(image.program("sh", "-c", "tty; stat -c '%t' /dev/console; stty size"))
     on.expect("/dev/console\r\n")
     on.expect("88\r\n")  # major number of a pseudo terminal, in hexadecimal
@@ -150,14 +154,14 @@ def test_the_terminal_is_passed_through(image: Any, terminal: Any) -> None:
     assert on.end() == 0
 
 
-def test_interrupt_ends_a_plain_command(image: Any, terminal: Any) -> None:
+def test_interrupt_ends_a_plain_command(image: Image, terminal: Begin) -> None:
     on = terminal(image.program("sh", "-c", "echo ready; exec sleep 1000"))
     on.expect("ready")
     on.type("\x03")
     assert on.end() == 130
 
 
-def test_hangup_ends_it(image: Any, terminal: Any, until: Any) -> None:
+def test_hangup_ends_it(image: Image, terminal: Begin, until: Until) -> None:
     on = terminal(image.program("sh", "-c", "echo ready; exec sleep 1000"))
     on.expect("ready")
     on.process.kill()
@@ -165,7 +169,7 @@ def test_hangup_ends_it(image: Any, terminal: Any, until: Any) -> None:
 
 
 @pytest.fixture
-def outer_shell(terminal: Any) -> Any:
+def outer_shell(terminal: Begin) -> Terminal:
     """An interactive bash on the host, whose prompt is `outer>`."""
     on = terminal(["/bin/bash", "--norc", "--noprofile", "-i"])
     on.type("PS1='out''er> '\n")
@@ -173,7 +177,7 @@ def outer_shell(terminal: Any) -> Any:
     return on
 
 
-def test_stop_and_continue(image: Any, outer_shell: Any) -> None:
+def test_stop_and_continue(image: Image, outer_shell: Terminal) -> None:
     on = outer_shell
     on.type(shlex.join(image.program("sh", "-c", "echo rea''dy; exec cat")) + "\n")
     on.expect("\nready\r\n")
@@ -192,7 +196,7 @@ def test_stop_and_continue(image: Any, outer_shell: Any) -> None:
     on.expect("status 0\r\n")
 
 
-def test_started_in_the_background(image: Any, outer_shell: Any) -> None:
+def test_started_in_the_background(image: Image, outer_shell: Terminal) -> None:
     on = outer_shell
     on.type(shlex.join(image.program("cat")) + " &\n")
     # cat reads from a terminal that is not its own: it is stopped, until it gets it.
@@ -208,7 +212,7 @@ def test_started_in_the_background(image: Any, outer_shell: Any) -> None:
     on.expect("outer> ")
 
 
-def test_the_terminal_comes_back_after_a_command_that_was_killed(image: Any, outer_shell: Any) -> None:
+def test_the_terminal_comes_back_after_a_command_that_was_killed(image: Image, outer_shell: Terminal) -> None:
     on = outer_shell
     on.type(shlex.join(image.program("sh", "-c", "kill -9 $$")) + "; echo status $?; cat\n")
     on.expect("status 137\r\n")
@@ -219,7 +223,7 @@ def test_the_terminal_comes_back_after_a_command_that_was_killed(image: Any, out
     on.expect("outer> ")
 
 
-def test_a_pager_behind_it_keeps_the_terminal(image: Any, outer_shell: Any) -> None:
+def test_a_pager_behind_it_keeps_the_terminal(image: Image, outer_shell: Terminal) -> None:
     on = outer_shell
     command = shlex.join(image.program("sh", "-c", "echo from-inside; exec sleep 1000"))
     on.type(command + " | (read x; read y < /dev/tty; echo got $x $y)\n")
@@ -229,7 +233,7 @@ def test_a_pager_behind_it_keeps_the_terminal(image: Any, outer_shell: Any) -> N
     on.expect("outer> ")
 
 
-def test_a_stop_without_a_shell_to_continue_it_is_none(image: Any, terminal: Any) -> None:
+def test_a_stop_without_a_shell_to_continue_it_is_none(image: Image, terminal: Begin) -> None:
     on = terminal(image.program("sh", "-c", "echo ready; exec cat"))
     on.expect("ready\r\n")
     on.type("\x1aword\n")
@@ -238,7 +242,7 @@ def test_a_stop_without_a_shell_to_continue_it_is_none(image: Any, terminal: Any
     assert on.end() == 0
 
 
-def test_reading_in_the_background_without_a_shell_waits_to_be_ended(image: Any, outer_shell: Any, until: Any) -> None:
+def test_reading_in_the_background_without_a_shell_waits_to_be_ended(image: Image, outer_shell: Terminal, until: Until) -> None:
     on = outer_shell
     command = shlex.join(image.program("sh", "-c", "echo pid $$; read x"))
     on.type(f"({command} </dev/tty & echo process $! .)\n")

@@ -4,21 +4,21 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
+from sandboxed import Image
 
 from images.errors import Error
 from images.sandbox.bind import Bind, BindMode
 from images.sandbox.operations import TopEntry
-from images.sandbox.run import run
+from images.sandbox.run import SandboxRequest, run
 
 pytestmark = pytest.mark.root
 
 Capture = pytest.CaptureFixture[str]
 
 
-def output(request: Any, capfd: Capture) -> str:
+def output(request: SandboxRequest, capfd: Capture) -> str:
     status = run(request)
     captured = capfd.readouterr()
     assert (status, captured.err) == (0, "")
@@ -40,7 +40,7 @@ def copy_of(source: Path, target: str) -> tuple[Bind, ...]:
 @pytest.mark.parametrize("target", ["/etc/credentials", "/opt/a/credentials", "/run/credentials"])
 @pytest.mark.parametrize("view", [{}, {"readonly": True}, {"on_top": ()}], ids=["image", "read-only", "on top"])
 def test_a_copy_is_there_for_the_run(
-    image: Any, credentials: Path, capfd: Capture, target: str, view: dict[str, object]
+    image: Image, credentials: Path, capfd: Capture, target: str, view: dict[str, object]
 ) -> None:
     before = image.snapshot()
     request = image.request("sh", "-c", f"cat {target}; stat -c %a {target}", binds=copy_of(credentials, target), **view)
@@ -48,7 +48,7 @@ def test_a_copy_is_there_for_the_run(
     assert image.snapshot() == before
 
 
-def test_a_copy_that_the_command_changes_stays_in_the_image(image: Any, credentials: Path) -> None:
+def test_a_copy_that_the_command_changes_stays_in_the_image(image: Image, credentials: Path) -> None:
     request = image.request("sh", "-c", "echo more >> /etc/credentials", binds=copy_of(credentials, "/etc/credentials"))
     assert run(request) == 0
     assert (image.rootfs / "etc/credentials").read_text() == "secret\nmore\n"
@@ -57,7 +57,7 @@ def test_a_copy_that_the_command_changes_stays_in_the_image(image: Any, credenti
 
 @pytest.mark.parametrize("view", [{"readonly": True}, {"on_top": ()}], ids=["read-only", "on top"])
 def test_a_changed_copy_does_not_reach_an_image_that_must_stay(
-    image: Any, credentials: Path, capfd: Capture, view: dict[str, object]
+    image: Image, credentials: Path, capfd: Capture, view: dict[str, object]
 ) -> None:
     before = image.snapshot()
     script = "echo more >> /etc/credentials; cat /etc/credentials"
@@ -68,7 +68,7 @@ def test_a_changed_copy_does_not_reach_an_image_that_must_stay(
     assert credentials.read_text() == "secret\n"
 
 
-def test_the_images_own_file_is_not_replaced_by_a_copy(image: Any, credentials: Path, capfd: Capture) -> None:
+def test_the_images_own_file_is_not_replaced_by_a_copy(image: Image, credentials: Path, capfd: Capture) -> None:
     (image.rootfs / "etc/credentials").write_text("the image's\n")
     before = image.snapshot()
     request = image.request("cat", "/etc/credentials", binds=copy_of(credentials, "/etc/credentials"))
@@ -76,7 +76,7 @@ def test_the_images_own_file_is_not_replaced_by_a_copy(image: Any, credentials: 
     assert image.snapshot() == before
 
 
-def test_what_cannot_be_copied(image: Any, credentials: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_copied(image: Image, credentials: Path, tmp_path: Path) -> None:
     before = image.snapshot()
     with pytest.raises(Error, match="for it is not a file") as caught:
         run(image.request("true", binds=copy_of(tmp_path, "/mnt/x")))
@@ -94,7 +94,7 @@ def folder(path: str, mode: int = 0o755) -> TopEntry:
     return TopEntry(path=path, mode=stat.S_IFDIR | mode, uid=3, gid=4, mtime=9)
 
 
-def test_what_is_on_top_hides_the_images_own(image: Any, capfd: Capture) -> None:
+def test_what_is_on_top_hides_the_images_own(image: Image, capfd: Capture) -> None:
     (image.rootfs / "etc/motd").write_text("the image's\n")
     (image.rootfs / "etc/keep").write_text("kept\n")
     os.chown(image.rootfs / "etc", 11, 12)
@@ -122,7 +122,7 @@ def test_what_is_on_top_hides_the_images_own(image: Any, capfd: Capture) -> None
     assert image.snapshot() == before
 
 
-def test_what_is_written_below_what_is_on_top_is_thrown_away(image: Any, capfd: Capture) -> None:
+def test_what_is_written_below_what_is_on_top_is_thrown_away(image: Image, capfd: Capture) -> None:
     (image.rootfs / "etc/motd").write_text("the image's\n")
     before = image.snapshot()
     script = "echo new > /root/x; echo more >> /etc/motd; echo y > /mnt/y; cat /etc/motd /root/x; mv /bin/tty /bin/moved"
@@ -131,13 +131,13 @@ def test_what_is_written_below_what_is_on_top_is_thrown_away(image: Any, capfd: 
     assert image.snapshot() == before
 
 
-def test_a_resolv_conf_on_top_is_shown(image: Any, capfd: Capture) -> None:
+def test_a_resolv_conf_on_top_is_shown(image: Image, capfd: Capture) -> None:
     request = image.request("cat", "/etc/resolv.conf", on_top=(file("etc/resolv.conf", "nameserver 192.0.2.9\n"),))
     assert output(request, capfd) == "nameserver 192.0.2.9\n"
     assert output(image.request("cat", "/etc/resolv.conf", on_top=()), capfd) == Path("/etc/resolv.conf").read_text()
 
 
-def test_binds_lie_above_what_is_on_top(image: Any, tmp_path: Path, capfd: Capture) -> None:
+def test_binds_lie_above_what_is_on_top(image: Image, tmp_path: Path, capfd: Capture) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/x").write_text("bound\n")
     before = image.snapshot()
@@ -147,13 +147,13 @@ def test_binds_lie_above_what_is_on_top(image: Any, tmp_path: Path, capfd: Captu
     assert image.snapshot() == before
 
 
-def test_the_prompt_is_the_callers_choice(image: Any, capfd: Capture) -> None:
+def test_the_prompt_is_the_callers_choice(image: Image, capfd: Capture) -> None:
     lines = output(image.request("env", prompt=r"[warewulf:x] \w\$ "), capfd).splitlines()
     assert {r"PS1=[warewulf:x] \w\$ ", r"PROMPT_COMMAND=PS1='[warewulf:x] \w\$ '"} <= set(lines)
 
 
 def test_on_top_of_an_image_whose_name_overlayfs_would_misread(
-    image: Any, tmp_path: Path, capfd: Capture, add_program: Callable[[str, str], None]
+    image: Image, tmp_path: Path, capfd: Capture, add_program: Callable[[str, str], None]
 ) -> None:
     odd = tmp_path / "a:b,c=d\\e"
     image.rootfs.rename(odd)

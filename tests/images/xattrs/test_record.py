@@ -49,8 +49,9 @@ def test_unknown_architecture_carries_the_record_alone() -> None:
 def test_code_is_what_its_source_says(architecture: str, tmp_path: Path, require_tool: Callable[..., Path]) -> None:
     assembler, objcopy, package = TOOLS[architecture]
     source = Path(str(files("images.xattrs"))) / f"{architecture}.S"
-    subprocess.run([require_tool(assembler, package=package), source, "-o", tmp_path / "o"], check=True)
-    command = [require_tool(objcopy, package=package), "-O", "binary", "-j", ".text", tmp_path / "o", tmp_path / "bin"]
+    made, binary = str(tmp_path / "o"), str(tmp_path / "bin")
+    subprocess.run([str(require_tool(assembler, package=package)), str(source), "-o", made], check=True)
+    command = [str(require_tool(objcopy, package=package)), "-O", "binary", "-j", ".text", made, binary]
     subprocess.run(command, check=True)
     assert (tmp_path / "bin").read_bytes() == code(architecture)
 

@@ -1,5 +1,6 @@
 """What a template makes of data, case by case; `test_gotemplate_differential` asks Go about the same cases."""
 
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 
@@ -11,7 +12,7 @@ from netboot.gotemplate.errors import Abort, ExecError, ParseError
 from netboot.gotemplate.template import Template
 
 
-def render(text: str, data: object = DATA, **functions: object) -> str:
+def render(text: str, data: object = DATA, **functions: Callable[..., object]) -> str:
     given = FUNCTIONS | functions
     return Template.parse("t", text, functions=given).execute(data, given)
 
