@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -23,7 +22,7 @@ import msgspec
 from images.errors import Error
 from images.growing import Growth
 from images.layer_reader import MESSAGE, MORE, SIZE, Done, Failed, Job, open_records, records_name, serve
-from images.rootfs import UnsafePath
+from images.rootfs import UnsafePath, remove_tree
 from images.tree import UnpackFailed
 from images.workers import follow
 
@@ -71,7 +70,7 @@ class Crew:
     def __enter__(self) -> "Crew":
         with contextlib.ExitStack() as stack:
             self._folder = Path(tempfile.mkdtemp(prefix=".contents-", dir=self._beside.parent))
-            stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            stack.callback(_discard, self._folder)
             self.contents = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, self.contents)
             self._jobs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -184,6 +183,11 @@ def _become_worker(parent: int, keep: tuple[int, ...]) -> None:
     for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
         os.closerange(before + 1, fd)
         before = fd
+
+
+def _discard(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        remove_tree(folder)
 
 
 def _raise(failed: Failed) -> NoReturn:

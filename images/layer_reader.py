@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from images.contents import stage
+from images.contents import Contents
 from images.decompress import LayerStream, MalformedCompression
 from images.growing import open_growing
-from images.layers import Move, Operation, Put, plan_layer
+from images.layers import Link, Move, Operation, Put, plan_layer
 from images.pax import MalformedTar
 from images.rootfs import UnsafePath
 from images.tar import Reader
@@ -32,9 +32,12 @@ MESSAGE = 1 << 16
 """Bytes of a message at most."""
 _SAID = 4000
 """Characters of a reason and bytes of a path in a message: a hostile archive has names of a megabyte."""
-_BATCH = 256
+_BATCH = 4096
+"""Operations at most; what is staged in one directory moves into the tree at once only within a batch."""
 _BATCH_BYTES = 1 << 18
-"""Of link targets and extended attributes in a batch; an entry may have a megabyte of them."""
+"""Of names, link targets and extended attributes in a batch; an entry may have a megabyte of them."""
+_NEWS = 1 << 22
+"""Bytes of a blob after which its progress is told, if no batch is full."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -141,16 +144,20 @@ def _read(job: Job, stream: LayerStream, link: socket.socket, folder: int) -> st
         chunks = iter(stream)
         reader = Reader(chunks)
         plan = plan_layer(reader, whiteouts=job.whiteouts)
+        contents = Contents(reader, folder, b"%d-" % job.number)
         batch: list[Operation] = []
-        weight, begun = 0, 0
+        weight, told = 0, 0
         try:
-            for operation in stage(plan, reader, folder, b"%d-" % job.number):
+            for operation in contents.stage(plan):
                 batch.append(operation)
                 weight += _weigh(operation)
-                # Large files are news of their own, for progress.
-                if len(batch) >= _BATCH or weight > _BATCH_BYTES or stream.position - begun > 1 << 22:
+                if len(batch) >= _BATCH or weight > _BATCH_BYTES:
+                    contents.settle()
                     _tell(batch, stream.position, file, link)
-                    batch, weight, begun = [], 0, stream.position
+                    batch, weight, told = [], 0, stream.position
+                elif stream.position - told > _NEWS:
+                    _tell([], stream.position, file, link)
+                    told = stream.position
             # The digest covers what stands after the archive's end, too; and damage may show only there.
             for _ in chunks:
                 pass
@@ -164,10 +171,15 @@ def _read(job: Job, stream: LayerStream, link: socket.socket, folder: int) -> st
 
 
 def _weigh(operation: Operation) -> int:
-    if isinstance(operation, Put):
-        entry = operation.entry
-        return len(entry.linkname) + sum(len(name) + len(value) for name, value in entry.xattrs)
-    return sum(map(len, operation.skipped)) if isinstance(operation, Move) and operation.skipped else 0
+    match operation:
+        case Put(path=path, entry=entry, staged=staged):
+            attributes = sum(len(name) + len(value) for name, value in entry.xattrs) if entry.xattrs else 0
+            return len(path) + len(entry.name) + len(entry.linkname) + len(staged) + attributes
+        case Move(path=path, staged=staged, skipped=skipped):
+            return len(path) + len(staged) + sum(map(len, skipped))
+        case Link(path=path, target=target):
+            return len(path) + len(target)
+    return len(operation.path)
 
 
 def _tell(operations: list[Operation], done: int, file: BinaryIO, link: socket.socket) -> None:

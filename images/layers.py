@@ -38,14 +38,18 @@ class Layer:
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
-    """Place an entry; of a file, its contents come with it: `Reader.data` has them until the next operation is asked for."""
+    """Place an entry; of a file, its contents come with it: `Reader.data` has them until the next operation is asked for.
+
+    `staged`: in the folder of contents, where it is made already, a directory with all that is staged in it.
+    """
 
     path: bytes
     entry: Entry
+    staged: bytes = b""
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
-    """Place a file that is written already: `staged` in the folder of contents, with all attributes but those `skipped`."""
+    """Place a file that is written already: `staged` in the folder of contents, with all attributes but xattrs `skipped`."""
 
     path: bytes
     staged: bytes

@@ -43,6 +43,8 @@ class Tree:
         self._begun = False
         self._upper: set[bytes] | None = None
         """What the current layer placed, with all parents; None in the first layer, which hides nothing."""
+        self._moved: set[bytes] = set()
+        """Directories that took their place with all that was staged in them, by the names that they were staged under."""
         self.skipped: dict[str, str] = {}
         """Names of xattrs that could not be stored, each with the first path."""
 
@@ -52,11 +54,14 @@ class Tree:
         self._begun = True
 
     def apply(self, plan: Iterable[Operation]) -> None:
-        """Perform operations of the current layer. Raises UnsafePath and UnpackFailed."""
+        """Perform operations of the current layer, which were staged together. Raises UnsafePath and UnpackFailed."""
+        self._moved.clear()
         for operation in plan:
             self._root.settle()
             try:
                 match operation:
+                    case Put() | Move() if operation.staged.rpartition(b"/")[0] in self._moved:
+                        self._note(operation)
                     case Move():
                         self._move(operation)
                     case Put():
@@ -94,11 +99,15 @@ class Tree:
 
     def _put(self, put: Put) -> None:
         entry = put.entry
-        if not put.path and entry.kind is not Kind.DIRECTORY:
+        if entry.kind is Kind.DIRECTORY:
+            directory, name = self._parent(put.path, entry.mtime_ns)
+            self._note_skipped(put.path, self._put_directory(directory, name, put))
+            return
+        if not put.path:
             raise UnsafePath(entry.name, f"makes the root a {entry.kind.value}")
         directory, name = self._parent(put.path, entry.mtime_ns)
-        place = self._put_directory if entry.kind is Kind.DIRECTORY else self._put_special
-        self._note_skipped(put.path, place(directory, name, entry))
+        self._make_way(directory, name)
+        self._note_skipped(put.path, make_special(directory, name, entry))
 
     def _move(self, move: Move) -> None:
         if not move.path:
@@ -118,14 +127,32 @@ class Tree:
         if status is not None:
             self._root.remove(directory, name, status)
 
-    def _put_directory(self, directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
+    def _note(self, operation: Put | Move) -> None:
+        """It is in place, for its directory came with all that was in it."""
+        path = operation.path
+        if self._upper is not None:
+            self._upper.add(path)
+        if isinstance(operation, Move):
+            self._note_skipped(path, operation.skipped)
+        elif operation.entry.kind is Kind.DIRECTORY:
+            self._moved.add(operation.staged)
+            self._times[path] = operation.entry.mtime_ns
+
+    def _put_directory(self, directory: Directory, name: bytes, put: Put) -> list[bytes]:
+        entry = put.entry
         status = find_status(directory, name)
         if status is not None and not stat.S_ISDIR(status.st_mode):
             self._root.remove(directory, name, status)
             status = None
+        place = directory.child(name)
+        self._times[place] = entry.mtime_ns
+        # A path that leads through links ends elsewhere, and deeper perhaps: there each entry has to find its own place.
+        if status is None and put.staged and place == put.path:
+            os.rename(put.staged, name, src_dir_fd=self._contents, dst_dir_fd=directory.fd)
+            self._moved.add(put.staged)
+            return []
         if status is None:
             os.mkdir(name, 0o700, dir_fd=directory.fd)
-        self._times[directory.child(name)] = entry.mtime_ns
         fd = os.open(name or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
         try:
             if status is not None:
@@ -133,25 +160,6 @@ class Tree:
             return set_open_attributes(fd, uid=entry.uid, gid=entry.gid, mode=entry.mode, mtime_ns=None, xattrs=entry.xattrs)
         finally:
             os.close(fd)
-
-    def _put_special(self, directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
-        mode: int | None = entry.mode
-        self._make_way(directory, name)
-        if entry.kind is Kind.SYMLINK:
-            os.symlink(entry.linkname, name, dir_fd=directory.fd)
-            mode = None
-        else:
-            device = os.makedev(entry.major, entry.minor)
-            os.mknod(name, _NODE_TYPES[entry.kind] | 0o600, device, dir_fd=directory.fd)
-        return set_attributes(
-            directory,
-            name,
-            uid=entry.uid,
-            gid=entry.gid,
-            mode=mode,
-            mtime_ns=entry.mtime_ns,
-            xattrs=entry.xattrs,
-        )
 
     def _link(self, link: Link) -> None:
         head, _, target = link.target.rpartition(b"/")
@@ -200,6 +208,20 @@ class Tree:
                     self._root.remove(current, name, status)
                 elif stat.S_ISDIR(status.st_mode):
                     placed.append(self._root.find_directory(path))
+
+
+def make_special(directory: Directory, name: bytes, entry: Entry) -> list[bytes]:
+    """Make a link or special file that is not there; names of the xattrs that did not fit."""
+    mode: int | None = entry.mode
+    if entry.kind is Kind.SYMLINK:
+        os.symlink(entry.linkname, name, dir_fd=directory.fd)
+        mode = None
+    else:
+        device = os.makedev(entry.major, entry.minor)
+        os.mknod(name, _NODE_TYPES[entry.kind] | 0o600, device, dir_fd=directory.fd)
+    return set_attributes(
+        directory, name, uid=entry.uid, gid=entry.gid, mode=mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs
+    )
 
 
 def _entries(directory: Directory) -> Entries:

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 
 import oci_image as oci
 import pytest
@@ -21,11 +22,11 @@ from hypothesis import strategies as st
 from layered import apply_tars
 from oci_image import Member
 
-from images.layers import Layer, Link, MalformedLayer, Opaque, Put, Whiteout, plan_layer
+from images.layers import Layer, Link, MalformedLayer, Move, Opaque, Operation, Put, Whiteout, plan_layer
 from images.rootfs import UnsafePath
 from images.source.unpacking import unpack_layers
 from images.tar import Reader
-from images.tree import UnpackFailed
+from images.tree import Tree, UnpackFailed
 
 pytestmark = pytest.mark.root
 
@@ -471,3 +472,76 @@ def test_any_layers(tmp_path: Path, layers: list[list[tuple[str, str, str]]]) ->
         apply_tars(root, [oci.layer([makers[kind](name, target) for kind, name, target in layer]) for layer in layers])
     assert os.listdir(tmp_path) == ["root"]
     assert not any(path.name.startswith(".wh.") for path in root.rglob("*"))
+
+
+def _odd_layer(oci: ModuleType, random: Random) -> bytes:
+    """Directories with much in them, as layers are; now and then something comes twice, or where another thing was."""
+    folders, leaves = ["a", "a/b", "a/b/c", "b", "l/d", "l/d/e"], ["a/x", "a/b/x", "a/b/c/x", "b/x", "l/d/x", "z"]
+    members = [oci.directory("a"), oci.Member("a/x", b"x"), oci.symlink("l", "a")][: random.randrange(2, 5)]
+    for number in range(random.randrange(12)):
+        folder = random.choice(folders)
+        mode, gid, mtime = random.choice([0o755, 0o1777, 0o2775]), random.choice([0, 0, 50]), 1_500_000_000 + number
+        if random.random() < 0.8:
+            members.append(oci.directory(folder, mode=mode, gid=gid, mtime=mtime))
+        for leaf in random.sample("xyz", random.randrange(4)):
+            name = f"{folder}/{leaf}" if random.random() < 0.9 else random.choice(folders + leaves)
+            match random.choice(["file"] * 6 + ["link", "pipe", "hard", "gone", "opaque"]):
+                case "file":
+                    members.append(oci.Member(name, b"%d" % number, mode=random.choice([0o644, 0o4755]), gid=gid, mtime=mtime))
+                case "link":
+                    members.append(oci.symlink(name, random.choice(["/a", "/a/b"]), mtime=mtime))
+                case "pipe":
+                    members.append(oci.Member(name, type=tarfile.FIFOTYPE, mtime=mtime))
+                case "hard":
+                    members.append(oci.hardlink(name, "a/x"))
+                case "gone":
+                    members.append(oci.Member(f"{folder}/.wh.{leaf}"))
+                case "opaque":
+                    members.append(oci.Member(f"{folder}/.wh..wh..opq"))
+    return oci.layer(members)
+
+
+def test_what_is_staged_together_makes_no_difference(
+    oci: ModuleType, tmp_path: Path, snapshot: Callable[..., dict[bytes, tuple[object, ...]]]
+) -> None:
+    whole = 0
+    for seed in range(200):
+        random = Random(seed)
+        tars = [_odd_layer(oci, random) for _ in range(random.randrange(1, 4))]
+        results = []
+        for together in (1, random.randrange(2, 9), 1 << 20):
+            root = tmp_path / f"{seed}-{together}"
+            root.mkdir()
+            os.utime(root, (0, 0))
+            try:
+                apply_tars(root, tars, together=together)
+                results.append(("", snapshot(root)))
+            except UnsafePath as exc:
+                results.append((exc.message, {}))
+            shutil.rmtree(root)
+        assert results[0] == results[1] == results[2], f"seed {seed}"
+        whole += len(results[0][1]) > 5
+    assert whole > 60
+
+
+def test_a_directory_takes_its_place_with_all_that_is_in_it(oci: ModuleType, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    members = [oci.directory("d"), *(oci.Member(f"d/{number}", b"x") for number in range(9)), oci.symlink("d/l", "0")]
+    inodes: list[int] = []
+
+    def apply(operations: list[Operation], tree: Tree, contents: int) -> None:
+        staged = [operation.staged for operation in operations if isinstance(operation, Put | Move)]
+        inodes.append(os.stat(staged[0], dir_fd=contents).st_ino)
+        assert all(name.startswith(staged[0] + b"/") for name in staged[1:])
+        tree.apply(operations)
+
+    apply_tars(root, [oci.layer(members)], apply=apply)
+    assert [(root / "d").stat().st_ino] == inodes
+    assert len(os.listdir(root / "d")) == 10
+
+
+def test_a_directory_that_gives_its_group_gives_nothing_else(oci: ModuleType, unpack: Unpack) -> None:
+    root = unpack([oci.directory("d", mode=0o2775), oci.directory("d/e"), oci.Member("d/e/f", b"x"), oci.Member("d/g", gid=50)])
+    modes = {name: oct((root / name).stat().st_mode) for name in ("d", "d/e", "d/e/f", "d/g")}
+    assert modes == {"d": "0o42775", "d/e": "0o40755", "d/e/f": "0o100644", "d/g": "0o100644"}
