@@ -153,7 +153,7 @@ class Crew:
         if pid == 0:
             with contextlib.suppress(BaseException):
                 _become_worker(parent, keep=(jobs.fileno(), theirs.fileno(), self.contents))
-                serve(jobs, theirs, self.contents, ahead=self._count < len(os.sched_getaffinity(0)))
+                serve(jobs, theirs, self.contents, ahead=len(os.sched_getaffinity(0)) > 1)
             os._exit(0)
         theirs.close()
         return _Worker(pid, ours)
