@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import magic
-
 from images.decompress import DECOMPRESSION_ERRORS, decompress
 from images.pax import MalformedTar
 from images.source.archive import entries_of, first_entry, is_plain_tar
@@ -42,6 +40,9 @@ def recognise(path: Path, options: SourceOptions) -> Source:
         return SquashfsSource(path)
     if not head:
         raise MalformedArchive(path, "it is empty", hint=_HINT)
+    # Loading it runs ldconfig(8) to find its library, for which no other source has time.
+    import magic
+
     kind = magic.from_buffer(head, mime=True)
     if kind not in _COMPRESSED and first_entry(iter([head])) is None:
         raise MalformedArchive(path, f"it is {magic.from_buffer(head)[:120]}", hint=_HINT)
