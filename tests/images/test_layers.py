@@ -474,7 +474,7 @@ def test_any_layers(tmp_path: Path, layers: list[list[tuple[str, str, str]]]) ->
     assert not any(path.name.startswith(".wh.") for path in root.rglob("*"))
 
 
-def _odd_layer(oci: ModuleType, random: Random) -> bytes:
+def _odd_layer(random: Random) -> bytes:
     """Directories with much in them, as layers are; now and then something comes twice, or where another thing was."""
     folders, leaves = ["a", "a/b", "a/b/c", "b", "l/d", "l/d/e"], ["a/x", "a/b/x", "a/b/c/x", "b/x", "l/d/x", "z"]
     members = [oci.directory("a"), oci.Member("a/x", b"x"), oci.symlink("l", "a")][: random.randrange(2, 5)]
@@ -502,12 +502,12 @@ def _odd_layer(oci: ModuleType, random: Random) -> bytes:
 
 
 def test_what_is_staged_together_makes_no_difference(
-    oci: ModuleType, tmp_path: Path, snapshot: Callable[..., dict[bytes, tuple[object, ...]]]
+    tmp_path: Path, snapshot: Callable[..., dict[bytes, tuple[object, ...]]]
 ) -> None:
     whole = 0
     for seed in range(200):
         random = Random(seed)
-        tars = [_odd_layer(oci, random) for _ in range(random.randrange(1, 4))]
+        tars = [_odd_layer(random) for _ in range(random.randrange(1, 4))]
         results = []
         for together in (1, random.randrange(2, 9), 1 << 20):
             root = tmp_path / f"{seed}-{together}"
@@ -524,7 +524,7 @@ def test_what_is_staged_together_makes_no_difference(
     assert whole > 60
 
 
-def test_a_directory_takes_its_place_with_all_that_is_in_it(oci: ModuleType, tmp_path: Path) -> None:
+def test_a_directory_takes_its_place_with_all_that_is_in_it(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     members = [oci.directory("d"), *(oci.Member(f"d/{number}", b"x") for number in range(9)), oci.symlink("d/l", "0")]
@@ -541,7 +541,7 @@ def test_a_directory_takes_its_place_with_all_that_is_in_it(oci: ModuleType, tmp
     assert len(os.listdir(root / "d")) == 10
 
 
-def test_a_directory_that_gives_its_group_gives_nothing_else(oci: ModuleType, unpack: Unpack) -> None:
+def test_a_directory_that_gives_its_group_gives_nothing_else(unpack: Unpack) -> None:
     root = unpack([oci.directory("d", mode=0o2775), oci.directory("d/e"), oci.Member("d/e/f", b"x"), oci.Member("d/g", gid=50)])
     modes = {name: oct((root / name).stat().st_mode) for name in ("d", "d/e", "d/e/f", "d/g")}
     assert modes == {"d": "0o42775", "d/e": "0o40755", "d/e/f": "0o100644", "d/g": "0o100644"}
