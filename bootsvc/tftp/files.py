@@ -154,10 +154,14 @@ def find_file(roots: Iterable[Path], name: str) -> Path:
     if not relative.parts or ".." in relative.parts or "\0" in name:
         raise Forbidden(name)
     for root in roots:
+        path = root / relative
         try:
-            resolved = (root / relative).resolve(strict=True)
+            resolved = Path(os.path.realpath(path, strict=True))
+            if resolved == path:
+                # No link is on the way, thus neither in the root's own path.
+                return resolved
             top = root.resolve(strict=True)
-            folder = (root / relative).parent.resolve(strict=True)
+            folder = path.parent.resolve(strict=True)
         except (OSError, RuntimeError):
             continue
         linked = resolved.parent in LINKED_DIRS and resolved.name == relative.name and folder.is_relative_to(top)
