@@ -34,6 +34,7 @@ _PKTINFO_LENGTH = 28
 """Without the padding."""
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 _libc = ctypes.CDLL(None, use_errno=True)
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 class _Header(ctypes.Structure):
@@ -57,6 +58,14 @@ class _Message(ctypes.Structure):
 
 
 _MESSAGE_BYTES = ctypes.sizeof(_Message)
+_PEERS, _VECTORS = f"=Q{_ADDRESS_BYTES - 8}x", "=QQ"
+_LENGTHS = f"={_Message.length.offset}xI{_MESSAGE_BYTES - _Message.length.offset - 4}x"
+
+
+@lru_cache(maxsize=1024)
+def _several(one: str, count: int) -> struct.Struct:
+    """What `one` describes, so many times: a whole batch is read or written at once, for what a few single values cost."""
+    return struct.Struct(one[0] + one[1:] * count)
 
 
 def peer_of(client: Client) -> int:
@@ -95,24 +104,25 @@ class _Messages:
 
     def __init__(self, count: int, control: int = _CONTROL_BYTES) -> None:
         self.count = count
-        self._names = Memory(count * _ADDRESS_BYTES)
-        self._vectors = Memory(count * 2 * _WORD)
+        self.names = Memory(count * _ADDRESS_BYTES)
+        self.vectors = Memory(count * 2 * _WORD)
         self.control = Memory(count * control)
-        self._headers = Memory(count * _MESSAGE_BYTES)
-        self.address = self._headers.address
-        self.peers = memoryview(self._names.data).cast("Q")[::2]
-        self.addresses = memoryview(self._names.data).cast("I")[1::4]
-        self.bases = memoryview(self._vectors.data).cast("L")[::2]
-        self.sizes = memoryview(self._vectors.data).cast("L")[1::2]
-        self.control_sizes = memoryview(self._headers.data).cast("L")[
+        self.headers = Memory(count * _MESSAGE_BYTES)
+        self.address = self.headers.address
+        self.start = ctypes.c_void_p(self.address)
+        self.peers = memoryview(self.names.data).cast("Q")[::2]
+        self.addresses = memoryview(self.names.data).cast("I")[1::4]
+        self.bases = memoryview(self.vectors.data).cast("L")[::2]
+        self.sizes = memoryview(self.vectors.data).cast("L")[1::2]
+        self.control_sizes = memoryview(self.headers.data).cast("L")[
             _Header.control_length.offset // _WORD :: _MESSAGE_BYTES // _WORD
         ]
-        self.lengths = memoryview(self._headers.data).cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
+        self.lengths = memoryview(self.headers.data).cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
         for index in range(count):
-            header = _Header.from_buffer(self._headers.data, index * _MESSAGE_BYTES)
-            header.name = self._names.address + index * _ADDRESS_BYTES
+            header = _Header.from_buffer(self.headers.data, index * _MESSAGE_BYTES)
+            header.name = self.names.address + index * _ADDRESS_BYTES
             header.name_length = _ADDRESS_BYTES
-            header.vectors = self._vectors.address + index * 2 * _WORD
+            header.vectors = self.vectors.address + index * 2 * _WORD
             header.vector_count = 1
             header.control = self.control.address + index * control
 
@@ -147,6 +157,7 @@ class Inbox:
         self._room = memoryview(array("L", [_PKTINFO.size] * count)) if arrivals else None
         self._memory = Memory(stride * count)
         self.buffer = memoryview(self._memory.data)
+        self._head = f"!I{stride - 4}x"
         self.peers = self._messages.peers
         self.addresses = self._messages.addresses
         """As `peers`, without the port."""
@@ -161,15 +172,26 @@ class Inbox:
         if self._room is not None:
             # The kernel wrote there how much of the control data it used.
             messages.control_sizes[:] = self._room
-        count: int = _libc.recvmmsg(
-            self._socket.fileno(), ctypes.c_void_p(messages.address), messages.count, socket.MSG_DONTWAIT, None
-        )
+        count: int = _libc.recvmmsg(self._socket.fileno(), messages.start, messages.count, _DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
             if number not in (errno.EAGAIN, errno.EINTR):
                 log.debug("receiving: %s", os.strerror(number))
             return 0
         return count
+
+    def senders(self, count: int) -> Sequence[int]:
+        """The first `count` of `peers`."""
+        found: Sequence[int] = _several(_PEERS, count).unpack_from(self._messages.names.data)
+        return found
+
+    def heads(self, count: int) -> Sequence[int]:
+        """The first four bytes of each as a number, in network order; 0 for one that is shorter."""
+        found: Sequence[int] = _several(self._head, count).unpack_from(self._memory.data)
+        lengths = _several(_LENGTHS, count).unpack_from(self._messages.headers.data)
+        if min(lengths) < 4:
+            return [head if length >= 4 else 0 for head, length in zip(found, lengths, strict=True)]
+        return found
 
     def data(self, index: int) -> bytes:
         start = index * self.stride
@@ -190,6 +212,8 @@ class Outbox:
         self._memory = Memory(stride * count)
         self._view = memoryview(self._memory.data)
         self._stride = stride
+        self._segmented = False
+        self._none = memoryview(array("L", bytes(count * _WORD)))
         # A file's packets may be forgotten while they wait here.
         self._held: list[object] = [None] * count
         if stride:
@@ -216,10 +240,19 @@ class Outbox:
         self._peers[index] = peer
         self._bases[index] = memory.address + start
         self._sizes[index] = size
-        if segment or self._control_sizes[index]:
+        if segment:
             self._messages.segment(index, segment)
+            self._segmented = True
         self._held[index] = memory
         self.waiting = index + 1
+
+    def refer_each(self, peers: Sequence[int], vectors: Sequence[int], memories: Sequence[Memory]) -> None:
+        """As `refer` to each of the peers: `vectors` has the address and the size for one, then for the next; there is room."""
+        index, count = self.waiting, len(peers)
+        _several(_PEERS, count).pack_into(self._messages.names.data, index * _ADDRESS_BYTES, *peers)
+        _several(_VECTORS, count).pack_into(self._messages.vectors.data, index * 2 * _WORD, *vectors)
+        self.waiting = index + count
+        self._held[index : self.waiting] = memories
 
     def flush(self) -> Sequence[tuple[Client, bytes, int]]:
         """Send; what the kernel did not take is returned: to whom, the bytes, and the size of a segment or 0."""
@@ -227,11 +260,14 @@ class Outbox:
         self.waiting = 0
         unsent = []
         while at < count:
-            start = ctypes.c_void_p(messages.address + at * _MESSAGE_BYTES)
-            sent: int = _libc.sendmmsg(self._socket.fileno(), start, count - at, socket.MSG_DONTWAIT)
+            start = ctypes.c_void_p(messages.address + at * _MESSAGE_BYTES) if at else messages.start
+            sent: int = _libc.sendmmsg(self._socket.fileno(), start, count - at, _DONTWAIT)
             if sent > 0:
                 at += sent
             else:
                 unsent.append(messages.unsent(at))
                 at += 1
+        if self._segmented:
+            self._control_sizes[:count] = self._none[:count]
+            self._segmented = False
         return unsent

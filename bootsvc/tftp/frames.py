@@ -25,15 +25,19 @@ class Versioned(Protocol):
 
 
 class Frames:
-    """All DATA packets of a file but the last one, each `size` bytes, one after the other from block 1 on."""
+    """All DATA packets of a file but the last one, each `size` bytes, one after the other from block 1 on.
 
-    __slots__ = ("memory", "size")
+    Block `n` lies at the address `origin + n * size`.
+    """
+
+    __slots__ = ("memory", "origin", "size")
 
     def __init__(self, data: bytes, blksize: int) -> None:
         """`data` is whole blocks, fewer than 65536."""
         blocks = range(0, len(data), blksize)
         self.memory = Memory(b"".join(frame_data(number, data[at : at + blksize]) for number, at in enumerate(blocks, 1)))
         self.size = blksize + 4
+        self.origin = self.memory.address - self.size
 
 
 class FrameCache:

@@ -17,7 +17,8 @@ from bootsvc.errors import MalformedPacket
 MAX_REQUEST = 2048
 """Bytes of a request; RFC 2347 allows 512, and some ROMs pad beyond."""
 _HEADER = struct.Struct("!HH")
-_ACK = b"\0\x04"
+ACK_HEAD = 4 << 16
+"""The first four bytes of an ACK as one number, but for its block."""
 
 
 class Opcode(IntEnum):
@@ -87,11 +88,6 @@ class OptionAck:
 
 
 Packet = ReadRequest | WriteRequest | Data | Ack | ErrorPacket | OptionAck
-
-
-def ack_block(data: bytes) -> int | None:
-    """The block number, if this is an ACK: nearly everything that a transfer receives, without the cost of a record."""
-    return data[2] << 8 | data[3] if data[:2] == _ACK and len(data) >= 4 else None
 
 
 def frame_data(block: int, data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 from bootsvc.errors import PortUnavailable
-from bootsvc.net.batch import UDP_SEGMENT, Client, Inbox, Outbox
+from bootsvc.net.batch import UDP_SEGMENT, Client, Inbox, Memory, Outbox
 from bootsvc.net.buffers import set_buffers
 from bootsvc.tftp.frames import Frames
 
@@ -23,8 +23,8 @@ MAX_DATAGRAM = 2048
 """Of what a client sends in a transfer; more is cut off."""
 MAX_BATCH = 64
 """Datagrams that are read, or sent, in one system call."""
-MAX_BATCHES = 4
-"""Read before the loop's other work gets its turn."""
+MAX_PER_WAKEUP = 256
+"""Datagrams read before the loop's other work gets its turn."""
 BUFFER = 4 << 20
 """Bytes of kernel buffer, each way."""
 MAX_WAITING = 64
@@ -68,12 +68,17 @@ class TransferPort:
     def _drain(self) -> None:
         receive = self._receive
         assert receive is not None
-        for _ in range(MAX_BATCHES):
-            count = self.inbox.receive()
-            if not count:
-                return
+        left = MAX_PER_WAKEUP
+        while left > 0 and (count := self.inbox.receive()):
             receive(count)
             self.flush()
+            left -= count
+
+    def put_each(self, peers: Sequence[int], vectors: Sequence[int], memories: Sequence[Memory]) -> None:
+        """Send a datagram to each peer at the next `flush`, at most MAX_BATCH; see `Outbox.refer_each`."""
+        if self._outbox.waiting + len(peers) > MAX_BATCH:
+            self.flush()
+        self._outbox.refer_each(peers, vectors, memories)
 
     def put(self, frames: Frames, blocks: range, peer: int) -> None:
         """Send DATA packets at the next `flush`; `blocks` are some."""

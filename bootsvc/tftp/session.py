@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from bootsvc.tftp.packet import Ack, Data, ErrorCode, ErrorPacket, OptionAck, Packet, ReadRequest, frame_data
+from bootsvc.tftp.packet import ACK_HEAD, Ack, Data, ErrorCode, ErrorPacket, OptionAck, Packet, ReadRequest, frame_data
 
 DEFAULT_BLKSIZE = 512
 MIN_BLKSIZE, MAX_BLKSIZE = 8, 65464
@@ -35,6 +35,7 @@ class Source(Protocol):
 Due = range | OptionAck
 """What is to be sent: DATA of these block numbers, counted from 1 without roll-over, or the OACK."""
 NOTHING = range(0)
+NONE_AWAITED = -1
 
 
 class Outcome(Enum):
@@ -103,7 +104,9 @@ class ReadSession:
         self._sent = self._acked
         self._retries = 0
         self._resent_at = -1
-        self._deadline = 0.0
+        self._sent_at = self._wait = 0.0
+        self.awaited = NONE_AWAITED
+        """The ACK, its four bytes as one number, for which `follow` does; NONE_AWAITED while `acknowledge` has to be asked."""
 
     @property
     def acked_bytes(self) -> int:
@@ -123,10 +126,10 @@ class ReadSession:
                 return self.packets(self.acknowledge(block, now))
             case ErrorPacket():
                 probed = self.terms.oack is not None and self._acked < 1
-                self.outcome = Outcome.PROBED if probed else Outcome.ABORTED
+                self.end(Outcome.PROBED if probed else Outcome.ABORTED)
                 return []
             case _:
-                self.outcome = Outcome.ABORTED
+                self.end(Outcome.ABORTED)
                 return [ErrorPacket(code=ErrorCode.ILLEGAL_OPERATION, message="only ACK and ERROR are expected here")]
 
     def tick(self, now: float) -> list[Packet]:
@@ -147,7 +150,7 @@ class ReadSession:
         wanted = min(len(due) * size, self._source.size - start)
         data = self._source.read(start, wanted)
         if len(data) != wanted or (due.stop > self.last and not self._source.unchanged()):
-            self.outcome = Outcome.CHANGED
+            self.end(Outcome.CHANGED)
             raise OSError(f"{self.filename} has changed")
         if len(due) == 1:
             return [frame_data(due.start, data)]
@@ -161,10 +164,10 @@ class ReadSession:
 
     def again(self, now: float) -> Due:
         """What `tick` sends."""
-        if self.outcome is not Outcome.RUNNING or now < self._deadline:
+        if self.outcome is not Outcome.RUNNING or not self.expired(now):
             return NOTHING
         if self._retries == MAX_RETRIES:
-            self.outcome = Outcome.TIMED_OUT
+            self.end(Outcome.TIMED_OUT)
             return NOTHING
         self._retries += 1
         self._sent = self._acked
@@ -172,7 +175,18 @@ class ReadSession:
 
     def expired(self, now: float) -> bool:
         """Whether `tick` has something to do."""
-        return now >= self._deadline
+        return now >= self._sent_at + self._wait
+
+    def end(self, outcome: Outcome) -> None:
+        self.outcome, self.awaited = outcome, NONE_AWAITED
+
+    def follow(self, now: float) -> int:
+        """The block that the `awaited` ACK lets follow, and nothing else: nearly every ACK of a transfer without a window."""
+        self._acked = self._sent
+        self._sent = number = self._sent + 1
+        self._sent_at = now
+        self.awaited = ACK_HEAD | number & 0xFFFF if number < self.last else NONE_AWAITED
+        return number
 
     def acknowledge(self, block: int, now: float) -> Due:
         """What an ACK, whose number is as on the wire, lets follow."""
@@ -187,7 +201,7 @@ class ReadSession:
         self._acked += ahead
         self._retries = 0
         if self._acked >= self.last:
-            self.outcome = Outcome.COMPLETE
+            self.end(Outcome.COMPLETE)
             return NOTHING
         # A window that arrived in part goes on after its last block in sequence (RFC 7440 §4).
         self._sent = self._acked
@@ -207,12 +221,13 @@ class ReadSession:
         wait = self.terms.timeout
         if self._retries:
             wait = min(wait * 2**self._retries, max(MAX_TIMEOUT_SECONDS, wait))
-        self._deadline = now + wait
+        self._sent_at, self._wait = now, wait
+        self._sent = min(self._acked + self.terms.windowsize, self.last) if self._acked >= 0 else 0
+        steady = self.terms.windowsize == 1 and not self._retries and self._sent < self.last
+        self.awaited = ACK_HEAD | self._sent & 0xFFFF if steady else NONE_AWAITED
         if self._acked < 0:
-            self._sent = 0
             assert self.terms.oack is not None
             return self.terms.oack
-        self._sent = min(self._acked + self.terms.windowsize, self.last)
         return range(self._acked + 1, self._sent + 1)
 
 

@@ -1,7 +1,6 @@
 """The transfers under way: a few ports that they share, and what their clients say there (TIDs: RFC 1350 §4)."""
 
 import logging
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from bootsvc.errors import MalformedPacket, PortUnavailable
-from bootsvc.net.batch import Client, client_of, peer_of
+from bootsvc.net.batch import Client, Memory, client_of, peer_of
 from bootsvc.net.udp import Budget
 from bootsvc.tftp.files import Source
 from bootsvc.tftp.frames import Frames
 from bootsvc.tftp.made import Made
-from bootsvc.tftp.packet import ErrorCode, ErrorPacket, Opcode, OptionAck, ack_block, parse, serialize
+from bootsvc.tftp.packet import ACK_HEAD, ErrorCode, ErrorPacket, OptionAck, parse, serialize
 from bootsvc.tftp.port import TransferPort
 from bootsvc.tftp.session import Due, Outcome, ReadSession
 
@@ -29,20 +28,19 @@ All others have the first one: the fuller a port is, the more of its datagrams a
 """
 MAX_REMEMBERED = 4096
 """Clients whose last port of ours is known."""
-_HEADER = struct.Struct("!HH")
-_ACK = int(Opcode.ACK)
+_OPCODE, _BLOCK = 0xFFFF0000, 0xFFFF
+"""Which bits of a datagram's first four bytes are what."""
 
 
 class Transfer:
     """A session and what it needs; `hwaddr` may still be found."""
 
-    __slots__ = ("acknowledge", "client", "framed", "frames", "hwaddr", "made", "peer", "port", "session", "source")
+    __slots__ = ("client", "framed", "frames", "hwaddr", "made", "peer", "port", "session", "source")
 
     def __init__(self, client: Client, session: ReadSession, source: Source, port: "_Port", made: Made) -> None:
         self.client = client
         self.peer = peer_of(client)
         self.session = session
-        self.acknowledge = session.acknowledge
         self.source = source
         self.port = port
         self.made = made
@@ -113,27 +111,31 @@ class Transfers:
 
     def _receive(self, port: _Port, count: int) -> None:
         """What happens to each ACK is kept short: without a window there is one for each block of each client."""
-        inbox, transfers, now = port.socket.inbox, port.transfers, time.monotonic()
-        buffer, stride, peers, lengths = inbox.buffer, inbox.stride, inbox.peers, inbox.lengths
-        put, header = port.socket.put, _HEADER.unpack_from
-        for index in range(count):
-            peer = peers[index]
-            transfer = transfers.get(peer)
+        inbox, find, now = port.socket.inbox, port.transfers.get, time.monotonic()
+        peers: list[int] = []
+        vectors: list[int] = []
+        memories: list[Memory] = []
+        for index, (peer, head) in enumerate(zip(inbox.senders(count), inbox.heads(count), strict=True)):
+            transfer = find(peer)
             try:
                 if transfer is None:
-                    self._stranger(port, inbox.data(index), client_of(peer))
-                    continue
-                opcode, block = header(buffer, index * stride)
-                if opcode == _ACK and lengths[index] >= 4:
-                    due, frames = transfer.acknowledge(block, now), transfer.frames
-                    if frames is not None and isinstance(due, range) and 0 < due.stop <= transfer.framed:
-                        put(frames, due, peer)
+                    self._stranger(port, head, client_of(peer))
+                elif head == transfer.session.awaited:
+                    number, frames = transfer.session.follow(now), transfer.frames
+                    if frames is not None and number < transfer.framed:
+                        peers.append(peer)
+                        vectors += (frames.origin + number * frames.size, frames.size)
+                        memories.append(frames.memory)
                     else:
-                        self._send(transfer, due)
+                        self._send(transfer, range(number, number + 1))
+                elif head & _OPCODE == ACK_HEAD:
+                    self._send(transfer, transfer.session.acknowledge(head & _BLOCK, now))
                 else:
                     self._other(transfer, inbox.data(index), now)
             except Exception:
                 log.exception("a datagram of %s:%d", *client_of(peer))
+        if peers:
+            port.socket.put_each(peers, vectors, memories)
 
     def _other(self, transfer: Transfer, data: bytes, now: float) -> None:
         """Whatever a client sends that is no ACK."""
@@ -146,9 +148,9 @@ class Transfers:
             transfer.port.socket.send(serialize(answer), transfer.client)
         self._send(transfer, range(0))
 
-    def _stranger(self, port: _Port, data: bytes, client: Client) -> None:
+    def _stranger(self, port: _Port, head: int, client: Client) -> None:
         """RFC 1350 §4: another TID gets an error, and no transfer is disturbed. An ERROR is never answered, nor is noise."""
-        if ack_block(data) is not None and self._strangers.take(time.monotonic()):
+        if head & _OPCODE == ACK_HEAD and self._strangers.take(time.monotonic()):
             error = ErrorPacket(code=ErrorCode.UNKNOWN_TID, message="unknown transfer ID")
             port.socket.send(serialize(error), client)
 
@@ -171,7 +173,6 @@ class Transfers:
         try:
             datagrams = transfer.session.datagrams(due)
         except OSError as exc:
-            transfer.session.outcome = Outcome.CHANGED
             log.error("tftp file=%s: %s", printable(transfer.session.filename), exc)
             error = ErrorPacket(code=ErrorCode.UNDEFINED, message="the file has changed: ask again")
             port.send(serialize(error), client)

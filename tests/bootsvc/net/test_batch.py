@@ -52,6 +52,20 @@ def test_addresses_are_peers_without_a_port(pair: Pair) -> None:
         assert inbox.addresses[0] == inbox.addresses[1]
 
 
+def test_heads_are_numbers_and_nothing_is_left_of_what_was_longer(pair: Pair) -> None:
+    ours, theirs = pair
+    inbox = Inbox(ours, stride=16, count=4)
+    for data in (b"\0\4\0\1", b"\0\4\xff\xff", b"\1\2\3\4five"):
+        theirs.sendto(data, ours.getsockname())
+    assert inbox.receive() == 3
+    assert list(inbox.heads(3)) == [0x40001, 0x4FFFF, 0x1020304]
+    assert list(inbox.senders(3)) == [peer_of(theirs.getsockname())] * 3
+    for data in (b"\0\4\0", b"\0\4\0\7", b""):
+        theirs.sendto(data, ours.getsockname())
+    assert inbox.receive() == 3
+    assert list(inbox.heads(3)) == [0, 0x40007, 0]
+
+
 def test_copies_leave_in_their_order(pair: Pair) -> None:
     ours, theirs = pair
     outbox = Outbox(ours, count=3, stride=8)
@@ -78,6 +92,23 @@ def test_memory_is_cut_into_segments_where_that_is_asked_for(pair: Pair) -> None
         outbox.refer(peer, Memory(b"ffgg"), 0, 4)
         assert list(outbox.flush()) == []
         assert theirs.recv(100) == b"ffgg"
+
+
+def test_one_datagram_for_each_peer(pair: Pair) -> None:
+    ours, theirs = pair
+    memory = Memory(b"aabbccdd")
+    with bound() as third:
+        outbox = Outbox(ours, count=4)
+        first, other = peer_of(theirs.getsockname()), peer_of(third.getsockname())
+        outbox.refer(first, memory, 0, 8, segment=2)
+        assert list(outbox.flush()) == []
+        assert [theirs.recv(100) for _ in range(4)] == [b"aa", b"bb", b"cc", b"dd"]
+        outbox.refer(first, memory, 0, 3)
+        outbox.refer_each([other, first], [memory.address + 2, 4, memory.address + 6, 2], [memory, memory])
+        assert outbox.waiting == 3
+        assert list(outbox.flush()) == []
+        assert [theirs.recv(100) for _ in range(2)] == [b"aab", b"dd"]
+        assert third.recv(100) == b"bbcc"
 
 
 def test_what_the_kernel_refuses_is_handed_back_and_the_others_leave(pair: Pair) -> None:

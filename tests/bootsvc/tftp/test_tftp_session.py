@@ -6,7 +6,7 @@ import pytest
 
 from bootsvc.tftp.files import Memory
 from bootsvc.tftp.packet import Ack, Data, ErrorPacket, OptionAck, Packet, ReadRequest
-from bootsvc.tftp.session import MAX_RETRIES, Outcome, ReadSession, netascii
+from bootsvc.tftp.session import MAX_RETRIES, NONE_AWAITED, Outcome, ReadSession, netascii
 
 
 def session(data: bytes, **options: str) -> ReadSession:
@@ -94,6 +94,49 @@ def test_the_steps_of_a_transfer() -> None:
     assert made.receive(Ack(block=2), 0) == []
     assert (before, made.outcome) == (Outcome.RUNNING, Outcome.COMPLETE)
     assert made.receive(Ack(block=2), 0) == []
+
+
+@pytest.mark.parametrize("options", [{"blksize": "8"}, {"blksize": "8", "windowsize": "1"}, {"timeout": "2"}, {}])
+def test_the_short_way_is_the_long_one(options: dict[str, str]) -> None:
+    """Whatever comes in: `follow` says for the awaited ACK what `acknowledge` would, and both go on alike."""
+    line, now, taken = random.Random(5), 0.0, 0
+    data = line.randbytes(8 * 66_000 if options.get("blksize") else 9000)
+    short, long = session(data, **options), session(data, **options)
+    assert short.begin(now) == long.begin(now)
+    while long.outcome is Outcome.RUNNING:
+        block = long.acked_bytes // long.terms.blksize
+        if line.random() < 0.9:
+            block += 1
+        elif line.random() < 0.2:
+            block = line.randrange(0x10000)
+        now += 0.01 if line.random() < 0.99 else line.choice([1.0, 2.0, 8.0])
+        assert short.again(now) == long.again(now)
+        block &= 0xFFFF
+        expected = long.acknowledge(block, now)
+        if short.awaited == 4 << 16 | block:
+            number, taken = short.follow(now), taken + 1
+            assert range(number, number + 1) == expected
+        else:
+            assert short.acknowledge(block, now) == expected
+        assert (short.acked_bytes, short.expired(now + 1)) == (long.acked_bytes, long.expired(now + 1))
+    assert (short.outcome, short.awaited) == (long.outcome, NONE_AWAITED)
+    assert taken > long.last // 2
+
+
+def test_nothing_is_awaited_once_a_transfer_has_ended() -> None:
+    made = session(bytes(5000))
+    made.start(0)
+    assert made.awaited == 4 << 16 | 1
+    made.receive(ErrorPacket(code=0), 0)
+    assert (made.outcome, made.awaited) == (Outcome.ABORTED, NONE_AWAITED)
+
+
+def test_with_a_window_acknowledge_is_asked() -> None:
+    made = session(bytes(5000), windowsize="4")
+    made.start(0)
+    assert made.awaited == NONE_AWAITED
+    made.receive(Ack(block=0), 0)
+    assert made.awaited == NONE_AWAITED
 
 
 def test_a_window_goes_on_after_a_gap() -> None:
