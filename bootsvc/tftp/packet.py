@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 from tftpy.TftpPacketFactory import TftpPacketFactory
 from tftpy.TftpPacketTypes import TftpPacketOACK, TftpPacketRRQ, TftpPacketWRQ
@@ -109,6 +110,12 @@ def parse(data: bytes) -> Packet:
         return ErrorPacket(code=int.from_bytes(data[2:4], "big"), message=message)
     if len(data) > MAX_REQUEST:
         raise MalformedPacket("tftp", MAX_REQUEST, f"a request of {len(data)} bytes")
+    return _parse_request(opcode, data)
+
+
+# Machines of one kind send the same bytes.
+@lru_cache(maxsize=256)
+def _parse_request(opcode: int, data: bytes) -> Packet:
     if opcode in (Opcode.RRQ, Opcode.WRQ):
         # Some ROMs pad a request with zeros, which tftpy takes for empty options.
         data = data.rstrip(b"\0") + b"\0" if data.endswith(b"\0\0") else data
