@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -48,6 +50,31 @@ class LastEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     when: float
     ipaddr: IPv4Address | None = None
     """The last address known, also from an earlier event."""
+
+
+Statement = tuple[str, Sequence[object]]
+"""SQL and the values of its parameters."""
+_ROWS_AT_ONCE = (64, 8, 1)
+"""Powers of eight, so that a few prepared statements do for any number of rows; old SQLite takes at most 999 parameters."""
+
+
+class Insert:
+    """Puts rows into a table, many with one statement: the interpreter's lock is free while it runs, and packets are answered.
+
+    `executemany` takes the lock again after each row, and waits for it as long as the event loop has something to do.
+    """
+
+    def __init__(self, into: str, columns: Sequence[str]) -> None:
+        row = f"({', '.join('?' * len(columns))})"
+        head = f"{into} ({', '.join(columns)}) VALUES "
+        self._sql = [(count, head + ", ".join([row] * count)) for count in _ROWS_AT_ONCE]
+
+    def statements(self, rows: Sequence[Sequence[object]]) -> Iterator[Statement]:
+        at = 0
+        for count, sql in self._sql:
+            while len(rows) - at >= count:
+                yield sql, tuple(chain.from_iterable(rows[at : at + count]))
+                at += count
 
 
 Kept = tuple[list[Lease], dict[str, LastEvent]]

@@ -11,14 +11,15 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from bootsvc.database import Kept, LastEvent, open_database, read_without_writing
+from bootsvc.database import Insert, Kept, LastEvent, Statement, open_database, read_without_writing
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.errors import BadState
 
@@ -33,28 +34,23 @@ MAX_QUEUED = 100_000
 MAX_BATCH = 4096
 """Writes of one commit."""
 GATHER_SECONDS = 0.004
-"""How long a commit waits for company when the last one had some: fewer commits, where the load is high."""
-_COMPANY = 1
+"""How long a commit that somebody waits for is put off when several waited for the last one: fewer commits under load."""
+EVENT_SECONDS = 0.1
+"""How long an event waits for others, since nobody waits for it: the more rows a commit has, the less each of them costs."""
 _PRUNE_EVERY = 10_000
 RETRY_SECONDS = 10.0
 """How often a database that could not be opened is tried again."""
 WITHOUT_LEASES = "machines without a reservation get no address until it can be written again"
-# One statement for all rows of a commit: the interpreter's lock is free while it runs, and packets are answered meanwhile.
-_ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(7))
-_LEASE_ROWS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(4))
-_PUT_LEASES = f"INSERT OR REPLACE INTO leases SELECT {_LEASE_ROWS} FROM json_each(?)"
-_ADD_EVENTS = f"INSERT INTO events (at, hwaddr, node, stage, detail, bytes, ipaddr) SELECT {_ROWS} FROM json_each(?)"
-_PUT_MACHINES = (
-    f"INSERT OR REPLACE INTO machines (at, hwaddr, node, stage, detail, bytes, ipaddr) SELECT {_ROWS} FROM json_each(?)"
-)
+_EVENT = ("at", "hwaddr", "node", "stage", "detail", "bytes", "ipaddr")
+_PUT_LEASES = Insert("INSERT OR REPLACE INTO leases", ("address", "hwaddr", "expires", "state"))
+_ADD_EVENTS = Insert("INSERT INTO events", _EVENT)
+_PUT_MACHINES = Insert("INSERT OR REPLACE INTO machines", _EVENT)
 _FORGET_MACHINES = "DELETE FROM machines WHERE hwaddr IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
-
-
+_SOON, _NOW, _END = 1, 2, 3
+"""What the writer thread is called for; who is called for more need not be called for less."""
 Saved = Callable[[BadState | None], None]
 """Told in the event loop that a lease is on disk, or why it is not."""
-
-
 # An enum's `value`, and an IPv4Address as text, take longer than the rest of a row.
 _STATES = {state: state.value for state in LeaseState}
 
@@ -81,7 +77,9 @@ class State:
         """`kept` is what the database held; without a connection it is tried to be opened when something is to be written."""
         self._path = path
         self._connection = connection
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._waiting: deque[_Write] = deque()
+        self._calls: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._called = 0
         self._leases, self._last = kept
         self._written = 0
         self._behind = False
@@ -106,7 +104,7 @@ class State:
 
     def close(self) -> None:
         """Write what is queued, and close; blocks for it."""
-        self._queue.put(None)
+        self._calls.put(_END)
         self._thread.join()
         if self._connection is not None:
             self._connection.close()
@@ -124,7 +122,7 @@ class State:
     def write_lease(self, lease: Lease, saved: Saved) -> None:
         """As `save_lease`, without a future: `saved` is called in the running loop after the commit."""
         row = (dotted(lease.address), lease.hwaddr, lease.expires, _STATES[lease.state])
-        self._queue.put(_Write(row, (asyncio.get_running_loop(), saved)))
+        self._put(_Write(row, (asyncio.get_running_loop(), saved)), _NOW)
 
     def save_event(
         self,
@@ -151,19 +149,19 @@ class State:
         if len(self._last) > MAX_MACHINES:
             oldest = next(iter(self._last))
             del self._last[oldest]
-        if self._queue.qsize() >= MAX_QUEUED:
+        if len(self._waiting) >= MAX_QUEUED:
             if not self._behind:
                 log.error("the disk of %s does not keep up: boot records of now are not kept there", self._path)
             self._behind = True
             return
         self._behind = False
         self._written += 1
-        self._queue.put(_Write(event=row, forgotten=oldest, prune=self._written % _PRUNE_EVERY == 0))
+        self._put(_Write(None, None, row, oldest, self._written % _PRUNE_EVERY == 0), _SOON)
 
     def written(self) -> "asyncio.Future[None]":
         """The future is done when all that was given so far is on disk; it carries BadState when the last commit failed."""
         future, saved = _promise()
-        self._queue.put(_Write(None, (asyncio.get_running_loop(), saved)))
+        self._put(_Write(None, (asyncio.get_running_loop(), saved)), _NOW)
         return future
 
     def last_event(self, hwaddr: str) -> LastEvent | None:
@@ -174,27 +172,45 @@ class State:
         """The last event of each hardware address, oldest first; from memory."""
         return dict(self._last)
 
+    def _put(self, write: _Write, call: int) -> None:
+        self._waiting.append(write)
+        # To wake a thread costs more than the rest, so it is called once for all that it will find.
+        if call > self._called:
+            self._called = call
+            self._calls.put(call)
+
     def _write_all(self) -> None:
-        """The writer thread: everything that is queued goes into one commit; the log says when that begins and ends to fail."""
+        """The writer thread: all that waits goes into one commit; the log says when that begins and ends to fail."""
         failing, ended, company = self._connection is None, False, False
-        while not ended and (first := self._queue.get()) is not None:
-            if company:
-                time.sleep(GATHER_SECONDS)
-            batch = [first]
-            while len(batch) < MAX_BATCH and not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    ended = True
+        while not ended:
+            ended = self._await_call(company=company)
+            while batch := self._take():
+                waiting = [write.saved for write in batch if write.saved is not None]
+                company = len(waiting) > 1
+                failure = self._commit(batch)
+                if failure is not None and not failing:
+                    log.error("%s; %s", failure.message, WITHOUT_LEASES)
+                elif failure is None and failing:
+                    log.info("the state database %s is written again", self._path)
+                failing = failure is not None
+                _tell(waiting, failure)
+                if len(batch) < MAX_BATCH:
                     break
-                batch.append(item)
-            company = len(batch) > _COMPANY
-            failure = self._commit(batch)
-            if failure is not None and not failing:
-                log.error("%s; %s", failure.message, WITHOUT_LEASES)
-            elif failure is None and failing:
-                log.info("the state database %s is written again", self._path)
-            failing = failure is not None
-            _tell([write.saved for write in batch if write.saved is not None], failure)
+
+    def _await_call(self, *, company: bool) -> bool:
+        """Wait until something is to be written, and long enough for others to come; whether that was the last call."""
+        call = self._calls.get()
+        if call == _SOON:
+            with contextlib.suppress(queue.Empty):
+                call = self._calls.get(timeout=EVENT_SECONDS)
+        if call == _NOW and company:
+            time.sleep(GATHER_SECONDS)
+        # What is put after this calls again; what was put before is there.
+        self._called = 0
+        return call == _END
+
+    def _take(self) -> Sequence[_Write]:
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
 
     def _commit(self, batch: Sequence[_Write]) -> BadState | None:
         connection = self._connection
@@ -205,8 +221,8 @@ class State:
                 return exc
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for sql, rows in _statements(batch):
-                connection.execute(sql, (rows,))
+            for sql, values in _statements(batch):
+                connection.execute(sql, values)
             connection.execute("COMMIT")
         except sqlite3.Error as exc:
             if connection.in_transaction:
@@ -223,35 +239,29 @@ class State:
         return open_database(self._path)[0]
 
 
-def _statements(batch: Sequence[_Write]) -> Iterable[tuple[str, str | int]]:
+def _statements(batch: Sequence[_Write]) -> Iterator[Statement]:
     """Of two rows with one key the later one stands, as it would have been with two statements."""
-    leases: dict[str, object] = {}
-    events: list[object] = []
-    machines: dict[object, object] = {}
-    forgotten: dict[object, None] = {}
-    for write in batch:
-        if write.lease is not None:
-            leases[write.lease[0]] = write.lease
-        if write.event is not None:
-            events.append(write.event)
-            machines[write.event[1]] = write.event
-            forgotten.pop(write.event[1], None)
-        if write.forgotten is not None:
-            forgotten[write.forgotten] = None
-            machines.pop(write.forgotten, None)
-    if leases:
-        yield _PUT_LEASES, _json(list(leases.values()))
-    if events:
-        yield _ADD_EVENTS, _json(events)
-        yield _PUT_MACHINES, _json(list(machines.values()))
+    leases: dict[str, tuple[object, ...]] = {}
+    events: list[tuple[object, ...]] = []
+    machines: dict[object, tuple[object, ...]] = {}
+    forgotten: set[object] = set()
+    for lease, _, event, oldest, _ in batch:
+        if event is not None:
+            events.append(event)
+            machines[event[1]] = event
+        if lease is not None:
+            leases[lease[0]] = lease
+        if oldest is not None:
+            forgotten.add(oldest)
+            machines.pop(oldest, None)
+    yield from _PUT_LEASES.statements(list(leases.values()))
+    yield from _ADD_EVENTS.statements(events)
+    yield from _PUT_MACHINES.statements(list(machines.values()))
+    forgotten.difference_update(machines)
     if forgotten:
-        yield _FORGET_MACHINES, _json(list(forgotten))
+        yield _FORGET_MACHINES, (msgspec.json.encode(forgotten).decode(),)
     if any(write.prune for write in batch):
-        yield _PRUNE_EVENTS, MAX_EVENTS
-
-
-def _json(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()
+        yield _PRUNE_EVENTS, (MAX_EVENTS,)
 
 
 def _text(value: str | None) -> str | None:

@@ -54,6 +54,27 @@ async def test_many_writers_share_commits(tmp_path: Path) -> None:
     assert statements.count("COMMIT") < 500
 
 
+async def test_events_wait_for_each_other_and_hold_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "EVENT_SECONDS", 3600.0)
+    state = State.open(tmp_path / "state.db")
+    statements: list[str] = []
+    state._connection.set_trace_callback(statements.append)
+    for number in range(1000):
+        state.save_event(f"hw{number}", None, "ipxe", "x", number, float(number))
+        await asyncio.sleep(0)
+    assert statements == []
+    async with asyncio.timeout(30):
+        await state.save_lease(lease(1))
+    assert statements.count("COMMIT") == 1
+    state.save_event(A, "n1", "ipxe", "x", 0, 2000.0)
+    state.close()
+    with sqlite3.connect(tmp_path / "state.db") as reader:
+        events = reader.execute("SELECT hwaddr, bytes FROM events ORDER BY id").fetchall()
+        assert events == [*((f"hw{number}", number) for number in range(1000)), (A, 0)]
+        assert reader.execute("SELECT count(*) FROM machines").fetchone() == (1001,)
+    reader.close()
+
+
 async def test_the_loop_goes_on_while_the_disk_waits(tmp_path: Path) -> None:
     """Another process holds the write lock; the loop turns, and the future is done when the lock is gone."""
     state = State.open(tmp_path / "state.db")
@@ -215,7 +236,7 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
     for number in range(500):
         state.save_event(f"hw{number}", None, "ipxe", "x", 0, float(number))
     assert len(state.last_events()) == 500, "memory knows them all the same"
-    assert state._queue.qsize() <= 10
+    assert len(state._waiting) <= 10
     # The writer takes what is queued once before it is held up, and may do so after the queue was full.
     assert [record.levelname for record in caplog.records] in (["ERROR"], ["ERROR", "ERROR"])
     blocker.execute("ROLLBACK")
