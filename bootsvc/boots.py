@@ -52,6 +52,7 @@ class Known(Protocol):
 KnownT = TypeVar("KnownT", bound=Known)
 DHCP_PREFIX = "DHCP "
 _WHY = ": "
+_UP = Event.UP.value
 RUNTIME_OVERLAY = f"{Stage.RUNTIME.value} overlay"
 
 
@@ -61,9 +62,10 @@ def tells_of_boot(event: BootEvent, last: Known | None) -> bool:
     A system that is up goes on asking for its address, and for its runtime overlay; only a DHCP answer with a boot file belongs
     to a boot.
     """
-    is_up = last is not None and last.stage == Event.UP.value
+    if last is None or last.stage != _UP:
+        return True
     goes_on = event.stage == RUNTIME_OVERLAY or (event.stage.startswith(DHCP_PREFIX) and not event.sent)
-    return not (is_up and goes_on)
+    return not goes_on
 
 
 def newest_by_node(events: Iterable[KnownT]) -> Mapping[str, KnownT]:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
@@ -52,10 +53,37 @@ class LastEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last address known, also from an earlier event."""
 
 
-Statement = tuple[str, Sequence[object]]
+Row = tuple[object, ...]
+Statement = tuple[str, Row]
 """SQL and the values of its parameters."""
 _ROWS_AT_ONCE = (64, 8, 1)
 """Powers of eight, so that a few prepared statements do for any number of rows; old SQLite takes at most 999 parameters."""
+
+
+LEASE_COLUMNS = ("address", "hwaddr", "expires", "state")
+EVENT_COLUMNS = ("at", "hwaddr", "node", "stage", "detail", "bytes", "ipaddr")
+# An enum's `value`, and an IPv4Address as text, take longer than the rest of a row.
+_STATES = {state: state.value for state in LeaseState}
+
+
+def row_of_lease(lease: Lease) -> Row:
+    """Of LEASE_COLUMNS."""
+    return _dotted(lease.address), lease.hwaddr, lease.expires, _STATES[lease.state]
+
+
+def row_of_event(event: LastEvent) -> Row:
+    """Of EVENT_COLUMNS, for `events` and for `machines`."""
+    ipaddr = None if event.ipaddr is None else _dotted(event.ipaddr)
+    return event.when, event.hwaddr, _text(event.node), _text(event.stage), _text(event.detail), event.bytes, ipaddr
+
+
+def _dotted(address: IPv4Address) -> str:
+    return socket.inet_ntoa(int(address).to_bytes(4, "big"))
+
+
+def _text(value: str | None) -> str | None:
+    """Without halves of surrogate pairs, which some client may have sent and no encoding can hold."""
+    return value if value is None or value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 class Insert:
@@ -69,7 +97,7 @@ class Insert:
         head = f"{into} ({', '.join(columns)}) VALUES "
         self._sql = [(count, head + ", ".join([row] * count)) for count in _ROWS_AT_ONCE]
 
-    def statements(self, rows: Sequence[Sequence[object]]) -> Iterator[Statement]:
+    def statements(self, rows: Sequence[Row]) -> Iterator[Statement]:
         at = 0
         for count, sql in self._sql:
             while len(rows) - at >= count:

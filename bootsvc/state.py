@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import socket
 import sqlite3
 import threading
 import time
@@ -15,12 +14,23 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from bootsvc.database import Insert, Kept, LastEvent, Statement, open_database, read_without_writing
-from bootsvc.dhcp.leases import Lease, LeaseState
+from bootsvc.database import (
+    EVENT_COLUMNS,
+    LEASE_COLUMNS,
+    Insert,
+    Kept,
+    LastEvent,
+    Row,
+    Statement,
+    open_database,
+    read_without_writing,
+    row_of_event,
+    row_of_lease,
+)
+from bootsvc.dhcp.leases import Lease
 from bootsvc.errors import BadState
 
 log = logging.getLogger(__name__)
@@ -41,30 +51,23 @@ _PRUNE_EVERY = 10_000
 RETRY_SECONDS = 10.0
 """How often a database that could not be opened is tried again."""
 WITHOUT_LEASES = "machines without a reservation get no address until it can be written again"
-_EVENT = ("at", "hwaddr", "node", "stage", "detail", "bytes", "ipaddr")
-_PUT_LEASES = Insert("INSERT OR REPLACE INTO leases", ("address", "hwaddr", "expires", "state"))
-_ADD_EVENTS = Insert("INSERT INTO events", _EVENT)
-_PUT_MACHINES = Insert("INSERT OR REPLACE INTO machines", _EVENT)
+_PUT_LEASES = Insert("INSERT OR REPLACE INTO leases", LEASE_COLUMNS)
+_ADD_EVENTS = Insert("INSERT INTO events", EVENT_COLUMNS)
+_PUT_MACHINES = Insert("INSERT OR REPLACE INTO machines", EVENT_COLUMNS)
 _FORGET_MACHINES = "DELETE FROM machines WHERE hwaddr IN (SELECT value FROM json_each(?))"
 _PRUNE_EVENTS = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?"
 _SOON, _NOW, _END = 1, 2, 3
 """What the writer thread is called for; who is called for more need not be called for less."""
 Saved = Callable[[BadState | None], None]
 """Told in the event loop that a lease is on disk, or why it is not."""
-# An enum's `value`, and an IPv4Address as text, take longer than the rest of a row.
-_STATES = {state: state.value for state in LeaseState}
 
 
-def dotted(address: IPv4Address) -> str:
-    return socket.inet_ntoa(int(address).to_bytes(4, "big"))
+class _Write(msgspec.Struct, frozen=True, gc=False):
+    """What one caller wants kept, and who waits for it."""
 
-
-class _Write(NamedTuple):
-    """What one caller wants kept: rows, and who waits for them."""
-
-    lease: tuple[str, str, float, str] | None = None
+    lease: Lease | None = None
     saved: tuple[asyncio.AbstractEventLoop, Saved] | None = None
-    event: tuple[object, ...] | None = None
+    event: LastEvent | None = None
     forgotten: str | None = None
     """A machine whose last event goes, to make room."""
     prune: bool = False
@@ -121,8 +124,7 @@ class State:
 
     def write_lease(self, lease: Lease, saved: Saved) -> None:
         """As `save_lease`, without a future: `saved` is called in the running loop after the commit."""
-        row = (dotted(lease.address), lease.hwaddr, lease.expires, _STATES[lease.state])
-        self._put(_Write(row, (asyncio.get_running_loop(), saved)), _NOW)
+        self._put(_Write(lease, (asyncio.get_running_loop(), saved)), _NOW)
 
     def save_event(
         self,
@@ -141,10 +143,8 @@ class State:
             ipaddr = known.ipaddr
         if node is None and known is not None:
             node = known.node
-        self._last[hwaddr] = LastEvent(
-            hwaddr=hwaddr, node=node, stage=stage, detail=detail, bytes=size, when=when, ipaddr=ipaddr
-        )
-        row = (when, hwaddr, _text(node), _text(stage), _text(detail), size, None if ipaddr is None else dotted(ipaddr))
+        event = LastEvent(hwaddr=hwaddr, node=node, stage=stage, detail=detail, bytes=size, when=when, ipaddr=ipaddr)
+        self._last[hwaddr] = event
         oldest = None
         if len(self._last) > MAX_MACHINES:
             oldest = next(iter(self._last))
@@ -156,7 +156,7 @@ class State:
             return
         self._behind = False
         self._written += 1
-        self._put(_Write(None, None, row, oldest, self._written % _PRUNE_EVERY == 0), _SOON)
+        self._put(_Write(None, None, event, oldest, self._written % _PRUNE_EVERY == 0), _SOON)
 
     def written(self) -> "asyncio.Future[None]":
         """The future is done when all that was given so far is on disk; it carries BadState when the last commit failed."""
@@ -241,19 +241,21 @@ class State:
 
 def _statements(batch: Sequence[_Write]) -> Iterator[Statement]:
     """Of two rows with one key the later one stands, as it would have been with two statements."""
-    leases: dict[str, tuple[object, ...]] = {}
-    events: list[tuple[object, ...]] = []
-    machines: dict[object, tuple[object, ...]] = {}
-    forgotten: set[object] = set()
-    for lease, _, event, oldest, _ in batch:
-        if event is not None:
-            events.append(event)
-            machines[event[1]] = event
-        if lease is not None:
-            leases[lease[0]] = lease
-        if oldest is not None:
-            forgotten.add(oldest)
-            machines.pop(oldest, None)
+    leases: dict[object, Row] = {}
+    events: list[Row] = []
+    machines: dict[str, Row] = {}
+    forgotten: set[str] = set()
+    for write in batch:
+        if write.event is not None:
+            row = row_of_event(write.event)
+            events.append(row)
+            machines[write.event.hwaddr] = row
+        if write.lease is not None:
+            row = row_of_lease(write.lease)
+            leases[row[0]] = row
+        if write.forgotten is not None:
+            forgotten.add(write.forgotten)
+            machines.pop(write.forgotten, None)
     yield from _PUT_LEASES.statements(list(leases.values()))
     yield from _ADD_EVENTS.statements(events)
     yield from _PUT_MACHINES.statements(list(machines.values()))
@@ -262,11 +264,6 @@ def _statements(batch: Sequence[_Write]) -> Iterator[Statement]:
         yield _FORGET_MACHINES, (msgspec.json.encode(forgotten).decode(),)
     if any(write.prune for write in batch):
         yield _PRUNE_EVENTS, (MAX_EVENTS,)
-
-
-def _text(value: str | None) -> str | None:
-    """Without halves of surrogate pairs, which some client may have sent and no encoding can hold."""
-    return value if value is None or value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _promise() -> tuple["asyncio.Future[None]", Saved]:

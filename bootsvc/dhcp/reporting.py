@@ -33,6 +33,8 @@ _OS = Client.OS
 
 
 _STAGES = {message: f"DHCP {message.name}" for message in Message}
+# Looking up an enum's member calls into Python for its hash.
+_ACK_STAGE = _STAGES[ACK]
 
 
 class OnEvent(Protocol):
@@ -99,7 +101,8 @@ class Reporter:
             name = None if node is None else node.id
             ipaddr = yiaddr if number else None
             detail = reply.boot_file or reply.note
-            self._on_event(request.hwaddr, name, _STAGES[reply.message], detail, ipaddr=ipaddr)
+            stage = _ACK_STAGE if reply.message is ACK else _STAGES[reply.message]
+            self._on_event(request.hwaddr, name, stage, detail, ipaddr=ipaddr)
         if reply.note and reply.message is not NAK:
             self.once(("note", reply.note), "%s: hwaddr %s gets no boot file", reply.note, request.hwaddr)
 
