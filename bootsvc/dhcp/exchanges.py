@@ -13,7 +13,6 @@ from bootsvc.dhcp.layout import served
 from bootsvc.dhcp.leases import Lease, lease_for, reservation
 from bootsvc.dhcp.networks import Networks
 from bootsvc.dhcp.options import DECLINE, DISCOVER, RELEASE
-from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.reporting import OnEvent, Reporter
 from bootsvc.dhcp.request import Arrival, BootRequest
@@ -180,7 +179,7 @@ class Exchanges:
             return None
         try:
             arrival = wire.unicast if int(datagram.local) in self._own_numbers else wire.broadcast
-            request = BootRequest.from_packet(Packet.parse(datagram.data), arrival)
+            request = BootRequest.parse(datagram.data, arrival)
         except MalformedPacket as exc:
             self.counters.malformed += 1
             self.reporter.noise("from %s: %s", datagram.source, exc)

@@ -38,9 +38,12 @@ DISCOVER, OFFER, REQUEST, DECLINE = Message.DISCOVER, Message.OFFER, Message.REQ
 ACK, NAK, RELEASE, INFORM = Message.ACK, Message.NAK, Message.RELEASE, Message.INFORM
 
 
+_NO_VALUE = (ValueError, KeyError, struct.error)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec(Generic[T]):
-    """Turns the bytes of a value into a value and back; `parse` raises ValueError or struct.error."""
+    """Turns the bytes of a value into a value and back; `parse` raises ValueError, KeyError or struct.error."""
 
     parse: Callable[[bytes], T]
     serialize: Callable[[T], bytes]
@@ -58,17 +61,25 @@ class Option(Generic[T]):
         """Raises MalformedPacket when the bytes are not such a value."""
         try:
             return self.codec.parse(value)
-        except (ValueError, struct.error) as exc:
-            raise MalformedPacket("dhcp", 0, f"option {self.name} has a bad value of {len(value)} bytes") from exc
+        except _NO_VALUE as exc:
+            raise self._malformed(value) from exc
 
     def find(self, options: Mapping[int, bytes]) -> T | None:
         """The value among raw options, or None; raises MalformedPacket."""
         value = options.get(self.code)
-        return None if value is None else self.parse(value)
+        if value is None:
+            return None
+        try:
+            return self.codec.parse(value)
+        except _NO_VALUE as exc:
+            raise self._malformed(value) from exc
 
     def pair(self, value: T) -> tuple[int, bytes]:
         """Code and bytes, as raw options hold them."""
         return self.code, self.codec.serialize(value)
+
+    def _malformed(self, value: bytes) -> MalformedPacket:
+        return MalformedPacket("dhcp", 0, f"option {self.name} has a bad value of {len(value)} bytes")
 
 
 @lru_cache(maxsize=16384)
@@ -77,6 +88,7 @@ def address(number: int) -> IPv4Address:
     return IPv4Address(number)
 
 
+@lru_cache(maxsize=16384)
 def _parse_address(value: bytes) -> IPv4Address:
     if len(value) != 4:
         raise ValueError("not an address")
@@ -182,16 +194,7 @@ UINT32: Codec[int] = Codec(
 CODES: Codec[tuple[int, ...]] = Codec(parse=tuple, serialize=bytes)
 _MESSAGES = {bytes([message.value]): message for message in Message}
 _MESSAGE_BYTES = {message: value for value, message in _MESSAGES.items()}
-
-
-def _parse_message(value: bytes) -> Message:
-    found = _MESSAGES.get(value)
-    if found is None:
-        raise ValueError("no message type")
-    return found
-
-
-MESSAGE: Codec[Message] = Codec(parse=_parse_message, serialize=_MESSAGE_BYTES.__getitem__)
+MESSAGE: Codec[Message] = Codec(parse=_MESSAGES.__getitem__, serialize=_MESSAGE_BYTES.__getitem__)
 USER_CLASSES: Codec[tuple[bytes, ...]] = Codec(
     parse=_parse_user_classes,
     serialize=lambda classes: b"".join(bytes([len(item)]) + item for item in classes),

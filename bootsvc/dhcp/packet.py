@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from ipaddress import IPv4Address
+from typing import Any
 
 import msgspec
 
@@ -65,28 +66,8 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @classmethod
     def parse(cls, data: bytes) -> "Packet":
         """Raises MalformedPacket, and nothing else, for bytes that are not a DHCP message."""
-        if len(data) < _OPTIONS_AT:
-            raise MalformedPacket("dhcp", len(data), f"{len(data)} bytes are too short for a message")
-        if len(data) > MAX_SIZE:
-            raise MalformedPacket("dhcp", MAX_SIZE, "longer than a datagram can be")
-        op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, cookie = _HEADER.unpack_from(data)
-        if cookie != MAGIC_COOKIE:
-            raise MalformedPacket("dhcp", _OPTIONS_AT - 4, "no magic cookie")
-        if op != _REQUEST and op != _REPLY:
-            raise MalformedPacket("dhcp", 0, f"op {op} is neither request nor reply")
-        if hlen > 16:
-            raise MalformedPacket("dhcp", 2, f"hlen {hlen} is longer than the chaddr field")
-        options: dict[int, bytes] = {}
-        parse_fields(data, _OPTIONS_AT, len(data), options)
-        overload = 0
-        if _OVERLOAD in options:
-            overload = OVERLOAD.find(options) or 0
-            # RFC 3396 §5: the aggregate is the options field, then file, then sname.
-            if overload & _FILE_OVERLOADED:
-                parse_fields(data, _FILE_AT, _FILE_AT + 128, options)
-            if overload & _SNAME_OVERLOADED:
-                parse_fields(data, _SNAME_AT, _SNAME_AT + 64, options)
-            del options[_OVERLOAD]
+        header, options, overload = split(data)
+        op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, _ = header
         return cls(
             op=op,
             htype=htype,
@@ -128,3 +109,34 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return (header + self.options.field + ENDING).ljust(MIN_SIZE, b"\0")
         pairs = [OVERLOAD.pair(overload), *self.options.items()] if overload else self.options.items()
         return (header + serialize_fields(pairs)).ljust(MIN_SIZE, b"\0")
+
+
+def split(data: bytes) -> tuple[tuple[Any, ...], dict[int, bytes], int]:
+    """The fields of the header as they stand there, all options, and which of `file` and `sname` held some of them.
+
+    Raises MalformedPacket, and nothing else.
+    """
+    if len(data) < _OPTIONS_AT:
+        raise MalformedPacket("dhcp", len(data), f"{len(data)} bytes are too short for a message")
+    if len(data) > MAX_SIZE:
+        raise MalformedPacket("dhcp", MAX_SIZE, "longer than a datagram can be")
+    header = _HEADER.unpack_from(data)
+    if header[14] != MAGIC_COOKIE:
+        raise MalformedPacket("dhcp", _OPTIONS_AT - 4, "no magic cookie")
+    op, hlen = header[0], header[2]
+    if op != _REQUEST and op != _REPLY:
+        raise MalformedPacket("dhcp", 0, f"op {op} is neither request nor reply")
+    if hlen > 16:
+        raise MalformedPacket("dhcp", 2, f"hlen {hlen} is longer than the chaddr field")
+    options: dict[int, bytes] = {}
+    parse_fields(data, _OPTIONS_AT, len(data), options)
+    if _OVERLOAD not in options:
+        return header, options, 0
+    overload = OVERLOAD.find(options) or 0
+    # RFC 3396 §5: the aggregate is the options field, then file, then sname.
+    if overload & _FILE_OVERLOADED:
+        parse_fields(data, _FILE_AT, _FILE_AT + FILE_SIZE, options)
+    if overload & _SNAME_OVERLOADED:
+        parse_fields(data, _SNAME_AT, _SNAME_AT + SNAME_SIZE, options)
+    del options[_OVERLOAD]
+    return header, options, overload

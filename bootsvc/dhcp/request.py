@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from bootsvc.dhcp import options
-from bootsvc.dhcp.options import Message
-from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, Packet
+from bootsvc.dhcp.options import Message, address
+from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, split
 from bootsvc.errors import Ignored
 
 MIN_MESSAGE_SIZE = 576
@@ -101,16 +101,18 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Phase.RENEWING if self.unicast else Phase.REBINDING
 
     @classmethod
-    def from_packet(cls, packet: Packet, arrival: Arrival) -> "BootRequest | Ignored":
-        """Classify; raises MalformedPacket for an option whose value is broken."""
-        if packet.op != _REQUEST:
+    def parse(cls, data: bytes, arrival: Arrival) -> "BootRequest | Ignored":
+        """Read and classify a message; raises MalformedPacket, and nothing else, also for an option whose value is broken."""
+        # A Packet would be made only to be taken apart.
+        (op, htype, hlen, _, xid, _, flags, ciaddr, _, _, giaddr, chaddr, _, _, _), raw, _ = split(data)
+        if op != _REQUEST:
             return Ignored("a reply, not a request")
-        if packet.htype != ETHERNET or len(packet.chaddr) != 6:
-            return Ignored(f"htype {packet.htype} with {len(packet.chaddr)} address bytes is not Ethernet")
-        hwaddr = packet.chaddr.hex(":")
-        if packet.chaddr == _NO_CHADDR or packet.chaddr[0] & 1:
+        if htype != ETHERNET or hlen != 6:
+            return Ignored(f"htype {htype} with {hlen} address bytes is not Ethernet")
+        chaddr = chaddr[:6]
+        hwaddr = chaddr.hex(":")
+        if chaddr[0] & 1 or chaddr == _NO_CHADDR:
             return Ignored(f"{hwaddr} is no hardware address of a machine")
-        raw = packet.options
         message = options.MESSAGE_TYPE.find(raw)
         if message is None:
             return Ignored("BOOTP without a DHCP message type")
@@ -118,16 +120,16 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         request = cls(
             message=message,
             hwaddr=hwaddr,
-            xid=packet.xid,
+            xid=xid,
             interface=arrival.interface,
             unicast=arrival.unicast,
-            chaddr=packet.chaddr,
-            flags=packet.flags,
-            ciaddr=packet.ciaddr,
-            giaddr=packet.giaddr,
+            chaddr=chaddr,
+            flags=flags,
+            ciaddr=address(ciaddr) if ciaddr else _ZERO,
+            giaddr=address(giaddr) if giaddr else _ZERO,
             client_id=raw.get(_CLIENT_ID),
-            requested=options.REQUESTED_ADDRESS.find(raw) if _REQUESTED_ADDRESS in raw else None,
-            server_id=options.SERVER_ID.find(raw) if _SERVER_ID in raw else None,
+            requested=options.REQUESTED_ADDRESS.find(raw),
+            server_id=options.SERVER_ID.find(raw),
             parameters=tuple(raw.get(_PARAMETER_LIST, b"")),
             max_message_size=_max_message_size(raw) if _MAX_MESSAGE_SIZE in raw else MIN_MESSAGE_SIZE,
             relay_agent=raw.get(_RELAY_AGENT),
@@ -144,7 +146,6 @@ class _BootFields(TypedDict):
 
 _NO_CHADDR = bytes(6)
 _CLIENT_ID, _RELAY_AGENT = options.CLIENT_ID.code, options.RELAY_AGENT.code
-_REQUESTED_ADDRESS, _SERVER_ID = options.REQUESTED_ADDRESS.code, options.SERVER_ID.code
 _PARAMETER_LIST, _MAX_MESSAGE_SIZE = options.PARAMETER_LIST.code, options.MAX_MESSAGE_SIZE.code
 _BOOT_CODES = frozenset(
     option.code for option in (options.VENDOR_CLASS, options.USER_CLASS, options.CLIENT_ARCH, options.CLIENT_MACHINE_ID)

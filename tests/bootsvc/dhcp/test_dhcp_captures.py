@@ -77,7 +77,7 @@ class Server:
 def request_of(sent: Sent) -> BootRequest:
     """As it arrived on the head node's bridge."""
     arrival = Arrival(interface=LINK.name, unicast=sent.destination[0] == HEAD)
-    request = BootRequest.from_packet(Packet.parse(sent.data), arrival)
+    request = BootRequest.parse(sent.data, arrival)
     assert isinstance(request, BootRequest), request
     return request
 
@@ -162,7 +162,7 @@ def test_what_is_cut_off_raises_nothing_else(conversation: Conversation) -> None
     for exchange in conversation.exchanges:
         for end in range(len(exchange.request.data)):
             with suppress(MalformedPacket):
-                BootRequest.from_packet(Packet.parse(exchange.request.data[:end]), Arrival(interface=LINK.name))
+                BootRequest.parse(exchange.request.data[:end], Arrival(interface=LINK.name))
 
 
 def test_every_kind_of_client_and_of_message_was_recorded() -> None:

@@ -226,7 +226,7 @@ def test_hostile_packets_raise_nothing_and_a_client_is_served_meanwhile() -> Non
     for number in range(HOSTILE):
         data = next(packets)
         with suppress(MalformedPacket):
-            BootRequest.from_packet(Packet.parse(data), arrival)
+            BootRequest.parse(data, arrival)
         local = rng.choice((SERVER, IPv4Address("255.255.255.255")))
         made.receive(wire, Datagram(data=data, source=source, port=68, ifindex=LINK.index, local=local))
         if wire.last is not None:
@@ -290,7 +290,7 @@ def test_a_node_that_declines_its_own_address_is_named(caplog: pytest.LogCapture
     arrival = Arrival(interface="eth0")
     for requested in (IPv4Address("10.0.0.8"), IPv4Address("10.0.0.7")):
         message = message_of(Message.DECLINE, "5254000000aa", options.REQUESTED_ADDRESS.pair(requested))
-        request = BootRequest.from_packet(Packet.parse(message.data), arrival)
+        request = BootRequest.parse(message.data, arrival)
         assert isinstance(request, BootRequest)
         Reporter(None).declined(request, node, None)
     (warning,) = warnings_of(caplog)

@@ -29,7 +29,7 @@ def packet(*pairs: tuple[int, bytes], message: Message = Message.DISCOVER) -> Pa
 
 
 def classified(*pairs: tuple[int, bytes], message: Message = Message.DISCOVER) -> BootRequest:
-    request = BootRequest.from_packet(packet(*pairs, message=message), ARRIVAL)
+    request = BootRequest.parse(packet(*pairs, message=message).serialize(), ARRIVAL)
     assert isinstance(request, BootRequest)
     return request
 
@@ -37,7 +37,7 @@ def classified(*pairs: tuple[int, bytes], message: Message = Message.DISCOVER) -
 def requests_of(name: str) -> list[BootRequest]:
     found = []
     for frame in rdpcap(str(CAPTURES / name)):
-        request = BootRequest.from_packet(Packet.parse(bytes(frame[UDP].payload)), ARRIVAL)
+        request = BootRequest.parse(bytes(frame[UDP].payload), ARRIVAL)
         if isinstance(request, BootRequest):
             found.append(request)
     return found
@@ -99,7 +99,7 @@ def test_client_arch(pairs: list[tuple[int, bytes]], arch: int | None) -> None:
 def test_phase(server_id: str | None, ciaddr: str, unicast: bool, phase: Phase) -> None:
     pairs = [options.SERVER_ID.pair(IPv4Address(server_id))] if server_id else []
     asked = replace(packet(*pairs, message=Message.REQUEST), ciaddr=IPv4Address(ciaddr))
-    request = BootRequest.from_packet(asked, Arrival(interface="eth1", unicast=unicast))
+    request = BootRequest.parse(asked.serialize(), Arrival(interface="eth1", unicast=unicast))
     assert isinstance(request, BootRequest)
     assert request.phase is phase
 
@@ -115,7 +115,7 @@ def test_phase(server_id: str | None, ciaddr: str, unicast: bool, phase: Phase) 
     ],
 )
 def test_ignored(changed: Packet, reason: str) -> None:
-    ignored = BootRequest.from_packet(changed, ARRIVAL)
+    ignored = BootRequest.parse(changed.serialize(), ARRIVAL)
     assert isinstance(ignored, Ignored)
     assert reason in ignored.reason
 
@@ -123,7 +123,7 @@ def test_ignored(changed: Packet, reason: str) -> None:
 @pytest.mark.parametrize("pair", [(53, b"\x09"), (53, b""), (50, b"abc"), (54, b""), (57, b"x"), (93, b"abc")])
 def test_malformed_values(pair: tuple[int, bytes]) -> None:
     with pytest.raises(MalformedPacket):
-        BootRequest.from_packet(replace(packet(), options={53: b"\x01", **dict([pair])}), ARRIVAL)
+        BootRequest.parse(replace(packet(), options={53: b"\x01", **dict([pair])}).serialize(), ARRIVAL)
 
 
 def test_the_message_size_is_never_below_the_minimum() -> None:
