@@ -9,7 +9,7 @@ from bootsvc.dhcp.boot import Boot, boot_of
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import ACK, DECLINE, DISCOVER, INFORM, OFFER, RELEASE, REQUEST, Message
 from bootsvc.dhcp.packet import BROADCAST_FLAG, HEADER_SIZE, ZERO, Op, Packet
-from bootsvc.dhcp.request import BootRequest, Client, Phase
+from bootsvc.dhcp.request import MIN_MESSAGE_SIZE, BootRequest, Client, Phase
 from bootsvc.dhcp.room import Pair, Placed, place
 from bootsvc.dhcp.settings import Unknown
 from bootsvc.dhcp.site import Said, Site, is_host
@@ -24,6 +24,8 @@ MAX_SENT = 1472
 """Bytes of payload that an Ethernet frame carries; a boot ROM cannot put fragments together."""
 MAX_SAID = 256
 """Parameter lists whose answer is remembered; there are as many as there are kinds of clients."""
+LEAST_ROOM = MIN_MESSAGE_SIZE - IP_UDP_HEADERS - HEADER_SIZE
+"""Bytes of options that every client takes."""
 HOST_NAME = options.HOST_NAME.code
 _ZERO, _REPLY, _RESERVED, _IGNORE = ZERO, Op.BOOTREPLY, LeaseState.RESERVED, Unknown.IGNORE
 
@@ -190,9 +192,10 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
     """What must be said, then what was asked for in the order asked, as far as the client's message size allows."""
     known = _said_to_all(message, request, lease, site)
     name = node.id.encode() if node is not None else b""
-    last = echoes(request)
-    room = min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
-    if not boot.pairs and len(name) < 256 and known.size + len(name) + (options.size_of(last) if last else 0) < room:
+    last = echoes(request) if request.client_id is not None or request.relay_agent is not None else []
+    size = known.size + len(name) + (options.size_of(last) if last else 0)
+    room = LEAST_ROOM if size < LEAST_ROOM else min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
+    if not boot.pairs and size < room and len(name) < 256:
         # Nearly every message of a system that is up.
         own = bytes((HOST_NAME, len(name))) + name if name and known.hostname else b""
         field = known.before + own + known.after

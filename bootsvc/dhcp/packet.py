@@ -4,7 +4,6 @@ import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from ipaddress import IPv4Address
-from typing import Any
 
 import msgspec
 
@@ -20,7 +19,7 @@ MIN_SIZE = 300
 MAX_SIZE = 65535
 
 _HEADER = struct.Struct("!4BI2H4I16s64s128s4s")
-_SNAME_AT, _FILE_AT, _OPTIONS_AT = 44, 108, 240
+_SNAME_AT, _FILE_AT, _COOKIE_AT, _OPTIONS_AT = 44, 108, 236, 240
 SNAME_SIZE, FILE_SIZE = 64, 128
 HEADER_SIZE = _OPTIONS_AT
 """Bytes before the options, the magic cookie included."""
@@ -66,8 +65,8 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @classmethod
     def parse(cls, data: bytes) -> "Packet":
         """Raises MalformedPacket, and nothing else, for bytes that are not a DHCP message."""
-        header, options, overload = split(data)
-        op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, _ = header
+        options, overload = options_of(data)
+        op, htype, hlen, hops, xid, secs, flags, ci, yi, si, gi, chaddr, sname, file, _ = _HEADER.unpack_from(data)
         return cls(
             op=op,
             htype=htype,
@@ -111,27 +110,25 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (header + serialize_fields(pairs)).ljust(MIN_SIZE, b"\0")
 
 
-def split(data: bytes) -> tuple[tuple[Any, ...], dict[int, bytes], int]:
-    """The fields of the header as they stand there, all options, and which of `file` and `sname` held some of them.
+def options_of(data: bytes) -> tuple[dict[int, bytes], int]:
+    """All options of a message, and which of `file` and `sname` held some of them, as OVERLOAD says.
 
-    Raises MalformedPacket, and nothing else.
+    Raises MalformedPacket, and nothing else, for bytes that are not a DHCP message.
     """
     if len(data) < _OPTIONS_AT:
         raise MalformedPacket("dhcp", len(data), f"{len(data)} bytes are too short for a message")
     if len(data) > MAX_SIZE:
         raise MalformedPacket("dhcp", MAX_SIZE, "longer than a datagram can be")
-    header = _HEADER.unpack_from(data)
-    if header[14] != MAGIC_COOKIE:
-        raise MalformedPacket("dhcp", _OPTIONS_AT - 4, "no magic cookie")
-    op, hlen = header[0], header[2]
-    if op != _REQUEST and op != _REPLY:
-        raise MalformedPacket("dhcp", 0, f"op {op} is neither request nor reply")
-    if hlen > 16:
-        raise MalformedPacket("dhcp", 2, f"hlen {hlen} is longer than the chaddr field")
+    if not data.startswith(MAGIC_COOKIE, _COOKIE_AT):
+        raise MalformedPacket("dhcp", _COOKIE_AT, "no magic cookie")
+    if data[0] != _REQUEST and data[0] != _REPLY:
+        raise MalformedPacket("dhcp", 0, f"op {data[0]} is neither request nor reply")
+    if data[2] > 16:
+        raise MalformedPacket("dhcp", 2, f"hlen {data[2]} is longer than the chaddr field")
     options: dict[int, bytes] = {}
     parse_fields(data, _OPTIONS_AT, len(data), options)
     if _OVERLOAD not in options:
-        return header, options, 0
+        return options, 0
     overload = OVERLOAD.find(options) or 0
     # RFC 3396 §5: the aggregate is the options field, then file, then sname.
     if overload & _FILE_OVERLOADED:
@@ -139,4 +136,4 @@ def split(data: bytes) -> tuple[tuple[Any, ...], dict[int, bytes], int]:
     if overload & _SNAME_OVERLOADED:
         parse_fields(data, _SNAME_AT, _SNAME_AT + SNAME_SIZE, options)
     del options[_OVERLOAD]
-    return header, options, overload
+    return options, overload

@@ -1,5 +1,6 @@
 """A packet and where it arrived → BootRequest, classified once: later code never looks at option bytes."""
 
+import struct
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Address
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.options import Message, address
-from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, split
+from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, options_of
 from bootsvc.errors import Ignored
 
 MIN_MESSAGE_SIZE = 576
@@ -103,13 +104,13 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @classmethod
     def parse(cls, data: bytes, arrival: Arrival) -> "BootRequest | Ignored":
         """Read and classify a message; raises MalformedPacket, and nothing else, also for an option whose value is broken."""
+        raw, _ = options_of(data)
         # A Packet would be made only to be taken apart.
-        (op, htype, hlen, _, xid, _, flags, ciaddr, _, _, giaddr, chaddr, _, _, _), raw, _ = split(data)
+        op, htype, hlen, xid, flags, ciaddr, giaddr, chaddr = _ASKED.unpack_from(data)
         if op != _REQUEST:
             return Ignored("a reply, not a request")
         if htype != ETHERNET or hlen != 6:
             return Ignored(f"htype {htype} with {hlen} address bytes is not Ethernet")
-        chaddr = chaddr[:6]
         hwaddr = chaddr.hex(":")
         if chaddr[0] & 1 or chaddr == _NO_CHADDR:
             return Ignored(f"{hwaddr} is no hardware address of a machine")
@@ -144,6 +145,8 @@ class _BootFields(TypedDict):
     boot_item: bytes | None
 
 
+_ASKED = struct.Struct("!3BxI2xHI8xI6s")
+"""What a server needs to know of a request's header (RFC 2131 §2), with six bytes of chaddr."""
 _NO_CHADDR = bytes(6)
 _CLIENT_ID, _RELAY_AGENT = options.CLIENT_ID.code, options.RELAY_AGENT.code
 _PARAMETER_LIST, _MAX_MESSAGE_SIZE = options.PARAMETER_LIST.code, options.MAX_MESSAGE_SIZE.code
