@@ -58,6 +58,7 @@ async def test_events_wait_for_each_other_and_hold_up_nobody(tmp_path: Path, mon
     monkeypatch.setattr(state_module, "EVENT_SECONDS", 3600.0)
     state = State.open(tmp_path / "state.db")
     statements: list[str] = []
+    assert state._connection is not None
     state._connection.set_trace_callback(statements.append)
     for number in range(1000):
         state.save_event(f"hw{number}", None, "ipxe", "x", number, float(number))
