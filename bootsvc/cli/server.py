@@ -13,7 +13,7 @@ import click
 from bootsvc.cli.command import Invocation, Verb, pass_invocation
 
 if TYPE_CHECKING:
-    from bootsvc.process.preflight import Finding
+    from bootsvc.process.report import Finding
 
 log = logging.getLogger(__name__)
 _NFT_SECONDS = 20
