@@ -86,8 +86,9 @@ class Contents:
         return directory + b"/" + name
 
     def _new_name(self) -> bytes:
+        name = b"%s%x" % (self._prefix, self._number)
         self._number += 1
-        return b"%s%x" % (self._prefix, self._number)
+        return name
 
     def _may_keep(self, path: bytes, entry: Entry) -> bool:
         """What is made in it must get owner, mode and xattrs as if made elsewhere; the tree's limits hold here, too."""

@@ -239,7 +239,7 @@ async def test_a_layer_is_unpacked_while_it_comes(liar: FakeRegistry, bring: Bri
         if layer not in request.path:
             return None
         response = await send_part(request, data, 3_500_000)
-        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-0", 1_000_000)
+        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-*", 1_000_000)
         await response.write(data[3_500_000:])
         return response
 
@@ -251,7 +251,7 @@ async def test_a_layer_is_unpacked_while_it_comes(liar: FakeRegistry, bring: Bri
 async def test_what_came_wrong_and_was_read_already_comes_anew(liar: FakeRegistry, image: Image, bring: Bring) -> None:
     liar.add("1", image)
     layer = image.layer_digests[0]
-    right, ranges = image.blobs[layer], list[str | None]()
+    right, ranges, seen = image.blobs[layer], list[str | None](), list[str]()
     wrong = right[:4_000_000] + bytes(1000) + right[4_001_000:]
     answer = ranged(liar, ranges)
 
@@ -260,7 +260,8 @@ async def test_what_came_wrong_and_was_read_already_comes_anew(liar: FakeRegistr
             return await answer(request)
         ranges.append(None)
         response = await send_part(request, wrong, 5_000_000)
-        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-0", 2_000_000)
+        await asyncio.to_thread(wait_for_file, bring.folder, ".contents-*/0-*", 2_000_000)
+        seen.append(request.path)
         assert request.transport is not None
         request.transport.close()
         return response
@@ -268,6 +269,7 @@ async def test_what_came_wrong_and_was_read_already_comes_anew(liar: FakeRegistr
     liar.override = spoil
     tree = await bring(f"{liar.host}/x:1")
     assert (tree / "big").stat().st_size == 6_000_000
+    assert len(seen) == 1, "what came was read"
     assert ranges[0] is None
     assert ranges[1] is not None
     assert ranges[2] is None
