@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface
 
 from netboot.engine import RenderContext
-from netboot.gotemplate.go_time import strftime, unix
+from netboot.gotemplate.go_time import unix
 from netboot.gotemplate.node_data import NODE
+from netboot.gotemplate.time_layouts import strftime
 from netboot.gotemplate.values import GoList, Value
 from netboot.gotemplate.views import Getter, Struct, View, flag, number, part, tags, text, texts
 from netboot.reads import COUNT, EACH, Trace

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
+from netboot.gotemplate.durations import parse_duration, print_duration
 from netboot.gotemplate.errors import FunctionError
-from netboot.gotemplate.go_time import ZERO, GoTime, parse_duration, print_duration, strftime, strptime, unix
+from netboot.gotemplate.go_time import ZERO, GoTime, unix
+from netboot.gotemplate.time_layouts import strftime, strptime
 from netboot.gotemplate.values import Functions, Value, function, type_name
 
 _SECOND = 10**9
