@@ -115,6 +115,7 @@ PURE = (
     "netboot.gotemplate.sprig_paths",
     "netboot.gotemplate.sprig_regex",
     "netboot.gotemplate.sprig_semver",
+    "netboot.gotemplate.sprig_string_lists",
     "netboot.gotemplate.sprig_strings",
     "netboot.gotemplate.template",
     "netboot.gotemplate.time_layouts",

@@ -17,6 +17,7 @@ from netboot.gotemplate import (
     sprig_paths,
     sprig_regex,
     sprig_semver,
+    sprig_string_lists,
     sprig_strings,
 )
 from netboot.gotemplate.errors import FunctionError
@@ -51,6 +52,7 @@ FUNCTIONS: Functions = {
         sprig_paths,
         sprig_regex,
         sprig_semver,
+        sprig_string_lists,
         sprig_strings,
     )
     for name, function in module.FUNCTIONS.items()

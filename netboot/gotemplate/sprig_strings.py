@@ -3,7 +3,7 @@
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
 from netboot.gotemplate.printing import plain
 from netboot.gotemplate.quoting import from_bytes, quote, to_bytes
-from netboot.gotemplate.values import Functions, GoList, GoMap, Value, function
+from netboot.gotemplate.values import Functions, Value, function
 
 MAX_TEXT = 16 << 20
 """Characters of the longest text that a function makes out of shorter ones."""
@@ -12,7 +12,8 @@ _SPACES = " \t\n\v\f\r\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 """What Go takes for white space (unicode.IsSpace)."""
 
 
-def _checked(size: int) -> None:
+def check_size(size: int) -> None:
+    """Raises LimitExceeded for a text of so many characters."""
     if size > MAX_TEXT:
         raise LimitExceeded(f"a text of {size} characters is longer than {MAX_TEXT}")
 
@@ -46,7 +47,7 @@ def _nospace(text: str) -> Value:
 def _repeat(count: int, text: str) -> Value:
     if count < 0:
         raise FunctionError("strings: negative Repeat count")
-    _checked(count * len(text))
+    check_size(count * len(text))
     return text * count
 
 
@@ -123,7 +124,7 @@ def _wrapped(text: str, width: int, newline: str, *, long_words: bool) -> str:
             break
         lines.append(data[rest:blank])
         rest = blank + 1
-    _checked(len(data) + len(lines) * len(newline))
+    check_size(len(data) + len(lines) * len(newline))
     return from_bytes(to_bytes(newline).join([*lines, data[rest:]]))
 
 
@@ -170,7 +171,7 @@ def _cat(*values: Value) -> Value:
 def _indented(width: int, text: str) -> str:
     if width < 0:
         raise FunctionError("strings: negative Repeat count")
-    _checked(len(text) + width * (text.count("\n") + 1))
+    check_size(len(text) + width * (text.count("\n") + 1))
     pad = " " * width
     return pad + text.replace("\n", "\n" + pad)
 
@@ -187,72 +188,13 @@ def _nindent(width: int, text: str) -> Value:
 
 @function(params=("string", "string", "string"))
 def _replace(old: str, new: str, text: str) -> Value:
-    _checked(len(text) + (text.count(old)) * len(new))
+    check_size(len(text) + (text.count(old)) * len(new))
     return text.replace(old, new)
 
 
 @function(params=("string", "string", "int"))
 def _plural(one: str, many: str, count: int) -> Value:
     return one if count == 1 else many
-
-
-def strings_of(value: Value) -> list[str]:
-    """Sprig's list of strings: a list's members that are not nil, or the one value."""
-    if value is None:
-        return []
-    if isinstance(value, list | tuple):
-        return [plain(member) for member in value if member is not None]
-    return [plain(value)]
-
-
-@function(params=("string", "any"))
-def _join(separator: str, values: Value) -> Value:
-    texts = strings_of(values)
-    _checked(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
-
-
-def _split_text(separator: str, text: str, count: int = -1) -> list[str]:
-    """Go's strings.SplitN: without a separator into characters."""
-    if count == 0:
-        return []
-    if separator:
-        return text.split(separator, count - 1 if count > 0 else -1)
-    characters = list(text)
-    if 0 < count < len(characters):
-        characters = [*characters[: count - 1], "".join(characters[count - 1 :])]
-    return characters
-
-
-def _numbered(parts: list[str]) -> GoMap:
-    return GoMap({f"_{position}": part for position, part in enumerate(parts)}, "string")
-
-
-@function(params=("string", "string"))
-def _split_list(separator: str, text: str) -> Value:
-    return GoList(_split_text(separator, text), "string")
-
-
-@function(params=("string", "string"))
-def _split(separator: str, text: str) -> Value:
-    return _numbered(_split_text(separator, text))
-
-
-@function(params=("string", "int", "string"))
-def _splitn(separator: str, count: int, text: str) -> Value:
-    return _numbered(_split_text(separator, text, count))
-
-
-@function(params=("any",))
-def _sort_alpha(values: Value) -> Value:
-    texts = strings_of(values) if isinstance(values, list | tuple) else [plain(values)]
-    texts.sort(key=to_bytes)
-    return GoList(texts, "string")
-
-
-@function(params=("any",))
-def _to_strings(values: Value) -> Value:
-    return GoList(strings_of(values), "string")
 
 
 @function(params=("any",))
@@ -291,11 +233,5 @@ FUNCTIONS: Functions = {
     "nindent": _nindent,
     "replace": _replace,
     "plural": _plural,
-    "join": _join,
-    "splitList": _split_list,
-    "split": _split,
-    "splitn": _splitn,
-    "sortAlpha": _sort_alpha,
-    "toStrings": _to_strings,
     "toString": _to_string,
 }
