@@ -19,6 +19,7 @@ from typing import Protocol
 from bootsvc.attached import Attached
 from bootsvc.config import Config
 from bootsvc.dns.answer import answer
+from bootsvc.dns.clients import Clients
 from bootsvc.dns.packet import PLAIN_SIZE, Body, Query, parse_query, refuse_unreadable, respond
 from bootsvc.dns.prepared import Prepared
 from bootsvc.dns.sockets import Sockets, open_sockets, send
@@ -28,7 +29,6 @@ from bootsvc.dns.zone import SELF, Domain, Zone, fits
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Inbox, Outbox, client_of
 from bootsvc.net.links import Link, find_link, until_gone, wait_link
-from bootsvc.net.strangers import Strangers
 from bootsvc.net.udp import Budget
 from bootsvc.yamlfile import paused_gc
 from netboot.node import Node
@@ -46,8 +46,6 @@ RETRY_SECONDS = 30.0
 """How often a port that another program holds is tried again."""
 MAX_TOLD = 10
 """Names of nodes that are complained about."""
-MAX_CLIENTS = 65536
-"""Addresses of which it is remembered whether they are served."""
 
 Send = Callable[[bytes], None]
 
@@ -99,14 +97,11 @@ class DnsService:
         self._upstream_port = upstream_port
         self.counters = Counters()
         self._noise = Budget(rate=1, burst=10)
-        self._strangers = Strangers("dns")
         self._ready = asyncio.Event()
         self._link: Link | None = None
         self._addresses: frozenset[IPv4Address] = frozenset()
         self._attached = Attached("dns", config, self._serve_subnet)
-        self._clients: dict[str, bool] = {}
-        self._served: set[int] = set()
-        """Those of them that are served, the way an inbox has them."""
+        self._clients = Clients(config, lambda: self._link)
         self._prepared = Prepared()
         self._zone: Zone | None = None
         self._forwarder: Forwarder | None = None
@@ -169,7 +164,8 @@ class DnsService:
         if self._forwarder is not None and self._forwarders != forwarders:
             self._forwarder.forget()
         self._forwarders = forwarders
-        self._zone, self._prepared, self._clients, self._served = zone, Prepared(), {}, set()
+        self._zone, self._prepared = zone, Prepared()
+        self._clients.forget()
         for unfit in zone.unfit[:MAX_TOLD]:
             log.warning("node %s has no name in DNS: a name there is made of letters, digits, - and _", unfit)
 
@@ -214,7 +210,7 @@ class DnsService:
             loop.add_reader(sock.fileno(), self._drain, local, sock, inbox, outbox)
             stack.callback(loop.remove_reader, sock.fileno())
         for sock in sockets.streams:
-            await stack.enter_async_context(TcpServer(sock, self._is_client, partial(self._receive, local)))
+            await stack.enter_async_context(TcpServer(sock, self._clients.serves, partial(self._receive, local)))
         stack.callback(self._tell, local, False)
         self._tell(local, True)
         domain = self._zone.domain.name if self._zone else ""
@@ -228,28 +224,9 @@ class DnsService:
         """Upstream is nobody who would ask us."""
         return [each for each in servers if each not in self._addresses]
 
-    def _is_client(self, address: str) -> bool:
-        known = self._clients.get(address)
-        if known is None:
-            if len(self._clients) >= MAX_CLIENTS:
-                self._clients.clear()
-                self._served.clear()
-            known = self._clients[address] = self._serves(IPv4Address(address))
-        return known
-
-    def _serves(self, address: IPv4Address) -> bool:
-        config, link = self._config(), self._link
-        if link is None:
-            return False
-        boot_networks = (config.network or link.network, *(subnet.network for subnet in config.dhcp.subnets))
-        if any(address in network for network in (*boot_networks, *config.dns.networks)):
-            return True
-        self._strangers.tell(address)
-        return False
-
     def _drain(self, local: IPv4Address, sock: socket.socket, inbox: Inbox, outbox: Outbox) -> None:
         """What has arrived. What happens to each datagram is kept short: a cluster asks for names all the time."""
-        served, reply, put, data_of = self._served, self._prepared.reply, outbox.put, inbox.data
+        served, reply, put, data_of = self._clients.served, self._prepared.reply, outbox.put, inbox.data
         peers, addresses = inbox.peers, inbox.addresses
         for _ in range(MAX_BATCHES):
             count = inbox.receive()
@@ -259,7 +236,7 @@ class DnsService:
             for index in range(count):
                 peer, data = peers[index], data_of(index)
                 if addresses[index] not in served:
-                    if not self._is_client(client_of(peer)[0]):
+                    if not self._clients.serves(client_of(peer)[0]):
                         self.counters.elsewhere += 1
                         continue
                     served.add(addresses[index])
