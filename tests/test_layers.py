@@ -27,6 +27,7 @@ PURE = (
     "bootsvc.dhcp.proxy",
     "bootsvc.dhcp.request",
     "bootsvc.dns.answer",
+    "bootsvc.dns.answer_body",
     "bootsvc.dns.cache",
     "bootsvc.dns.packet",
     "bootsvc.dns.prepared",

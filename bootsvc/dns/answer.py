@@ -4,7 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from bootsvc.dns.packet import BADVERS, IN, RD, Body, Query, body_of
+from bootsvc.dns.answer_body import body_of
+from bootsvc.dns.packet import BADVERS, IN, RD, Body, Query
 from bootsvc.dns.records import Rcode, Type
 from bootsvc.dns.zone import Zone
 

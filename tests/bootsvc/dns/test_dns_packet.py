@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSQR, DNSRR, DNSRROPT, DNSRRSOA
 
+from bootsvc.dns.answer_body import body_of
 from bootsvc.dns.packet import (
     Body,
     Query,
-    body_of,
     opt,
     parse_query,
     parse_response,
