@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,15 +12,15 @@ from pathlib import Path
 from typing import Protocol
 
 from bootsvc.bootfiles import Reason, Refused
-from bootsvc.boots import with_why
 from bootsvc.errors import MalformedPacket, PortUnavailable
 from bootsvc.net.batch import Client
 from bootsvc.net.strangers import Strangers
-from bootsvc.net.udp import Budget, Datagram, UdpEndpoint
+from bootsvc.net.udp import Datagram, UdpEndpoint
 from bootsvc.tftp.files import MAX_NETASCII, Forbidden, Memory, NoSuchFile, Source, open_file
 from bootsvc.tftp.frames import FrameCache
 from bootsvc.tftp.made import Made, optional
 from bootsvc.tftp.packet import ErrorCode, ErrorPacket, ReadRequest, WriteRequest, parse, serialize
+from bootsvc.tftp.reporting import Identify, OnEvent, Reporter, interface_name
 from bootsvc.tftp.session import Outcome, ReadSession, netascii
 from bootsvc.tftp.transfers import Transfer, Transfers, printable
 
@@ -36,20 +35,6 @@ MAX_SESSIONS_PER_CLIENT = 8
 """One address cannot take all of them."""
 TICK_SECONDS = 0.25
 _ANY = IPv4Address(0)
-
-
-class OnEvent(Protocol):
-    """Told of each transfer's end, for the boot record."""
-
-    def __call__(
-        self, hwaddr: str, node: str | None, stage: str, detail: str, *, size: int = 0, ipaddr: IPv4Address | None = None
-    ) -> None: ...
-
-
-class Identify(Protocol):
-    """Which machine has an address."""
-
-    def __call__(self, address: IPv4Address) -> str | None: ...
 
 
 class MakesFiles(Protocol):
@@ -103,11 +88,9 @@ class TftpService:
         self.counters = Counters()
         self._roots = roots
         self._made = made
-        self._identify = identify
-        self._name_of = name_of
+        self._report = Reporter(identify, name_of, on_event)
         self._serves = serves
         self._strangers = Strangers("tftp")
-        self._on_event = on_event
         self._endpoint: UdpEndpoint | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._frames = FrameCache()
@@ -115,8 +98,6 @@ class TftpService:
         self._clients: dict[Client, str] = {}
         """Whoever has a transfer, or one that is being prepared, and the interface that it came by."""
         self._addresses: Counter[str] = Counter()
-        self._noise_budget = Budget(rate=1, burst=10)
-        self._log_budget = Budget(rate=100, burst=5000)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serve until cancelled. Raises PortUnavailable."""
@@ -146,7 +127,7 @@ class TftpService:
             packet = parse(datagram.data)
         except MalformedPacket as exc:
             self.counters.malformed += 1
-            self._noise("from %s: %s", datagram.source, exc)
+            self._report.noise("from %s: %s", datagram.source, exc)
             return
         if isinstance(packet, WriteRequest):
             self._refuse(datagram, packet.filename, ErrorCode.ACCESS_VIOLATION, "this server is read-only")
@@ -163,7 +144,7 @@ class TftpService:
             return
         if len(self._clients) >= MAX_SESSIONS or self._addresses[client[0]] >= MAX_SESSIONS_PER_CLIENT:
             self.counters.dropped += 1
-            self._noise("%s has to wait: %d transfers are under way", datagram.source, len(self._clients))
+            self._report.noise("%s has to wait: %d transfers are under way", datagram.source, len(self._clients))
             return
         if request.mode not in ("octet", "netascii"):
             return self._refuse(datagram, request.filename, ErrorCode.ILLEGAL_OPERATION, "mode is octet or netascii")
@@ -187,9 +168,7 @@ class TftpService:
             self._forget(client)
             code = ErrorCode.FILE_NOT_FOUND if exc.reason is Reason.NOT_FOUND else ErrorCode.ACCESS_VIOLATION
             self._refuse(datagram, request.filename, code, exc.message)
-            hwaddr = self._identify(datagram.source) if self._identify is not None else None
-            if self._on_event is not None and exc.node is not None and hwaddr is not None:
-                self._on_event(hwaddr, exc.node.id, "TFTP", with_why(exc.reason.value, exc.message), ipaddr=datagram.source)
+            self._report.not_made(datagram, exc)
         except OSError as exc:
             self._forget(client)
             self._refuse(datagram, request.filename, ErrorCode.FILE_NOT_FOUND, exc.strerror or "it cannot be read")
@@ -214,23 +193,17 @@ class TftpService:
             source.close()
             self._forget(client)
             self.counters.dropped += 1
-            self._noise("%s: %s", datagram.source, exc)
+            self._report.noise("%s: %s", datagram.source, exc)
             return
         transfer = Transfer(client, ReadSession(request, source), source, port, made)
         self._keep(client, datagram)
-        terms = transfer.session.terms
-        self._line(
-            "RRQ received hwaddr=%s node=%s file=%s size=%d blksize=%d windowsize=%d client=%s if=%s",
-            *self._whose(transfer),
-            *(printable(request.filename), source.size, terms.blksize, terms.windowsize),
-            *(datagram.source, self._clients[client]),
-        )
+        self._report.received(transfer, self._clients[client])
         self._transfers.begin(transfer)
 
     def _keep(self, client: Client, datagram: Datagram) -> None:
         if client not in self._clients:
             self._addresses[client[0]] += 1
-            self._clients[client] = _interface(datagram.ifindex)
+            self._clients[client] = interface_name(datagram.ifindex)
 
     def _forget(self, client: Client) -> str:
         """The interface that it came by."""
@@ -247,27 +220,14 @@ class TftpService:
         return datagram.local if self.address == _ANY else self.address
 
     def _ended(self, transfer: Transfer) -> None:
-        interface = self._forget(transfer.client)
-        session, made = transfer.session, transfer.made
-        address = IPv4Address(transfer.client[0])
-        name, (hwaddr, node) = printable(session.filename), self._whose(transfer)
-        match session.outcome:
+        match transfer.session.outcome:
             case Outcome.COMPLETE:
                 self.counters.complete += 1
-                what = "ACK"
             case Outcome.PROBED:
                 self.counters.probed += 1
-                what = "tsize probe"
             case _:
                 self.counters.failed += 1
-                what = session.outcome.value
-        self._line(
-            "%s hwaddr=%s node=%s file=%s bytes=%d client=%s if=%s",
-            *(what, hwaddr, node, name, session.acked_bytes, address, interface),
-        )
-        if self._on_event is not None and hwaddr != "-" and made.stage and session.outcome is not Outcome.PROBED:
-            stage = made.stage if session.outcome is Outcome.COMPLETE else f"TFTP {session.outcome.value}"
-            self._on_event(hwaddr, made.node, stage, made.name or name, size=session.acked_bytes, ipaddr=address)
+        self._report.ended(transfer, self._forget(transfer.client))
 
     def _count_malformed(self) -> None:
         self.counters.malformed += 1
@@ -280,41 +240,12 @@ class TftpService:
 
     def _refuse(self, datagram: Datagram, filename: str, code: ErrorCode, message: str) -> None:
         self.counters.refused += 1
-        if self._log_budget.take(time.monotonic()):
-            hwaddr = (self._identify(datagram.source) if self._identify is not None else None) or "-"
-            log.info(
-                "tftp ERROR %d hwaddr=%s node=%s file=%s client=%s if=%s: %s",
-                *(int(code), hwaddr, self._name_of(hwaddr) or "-", printable(filename)),
-                *(datagram.source, _interface(datagram.ifindex), message),
-            )
+        self._report.refused(datagram, filename, code, message)
         self._answer_error(datagram, code, message)
 
     def _answer_error(self, datagram: Datagram, code: ErrorCode, message: str) -> None:
         if self._endpoint is not None:
             self._endpoint.send(serialize(ErrorPacket(code=code, message=message)), datagram.source, datagram.port)
-
-    def _whose(self, transfer: Transfer) -> tuple[str, str]:
-        """Hardware address and node, "-" for what nobody knows."""
-        if transfer.hwaddr is None:
-            address = IPv4Address(transfer.client[0])
-            transfer.hwaddr = (self._identify(address) if self._identify is not None else None) or "-"
-        return transfer.hwaddr, transfer.made.node or self._name_of(transfer.hwaddr) or "-"
-
-    def _line(self, text: str, *args: object) -> None:
-        if self._log_budget.take(time.monotonic()):
-            log.info("tftp " + text, *args)
-
-    def _noise(self, text: str, *args: object) -> None:
-        if self._noise_budget.take(time.monotonic()):
-            log.debug("tftp " + text, *args)
-
-
-def _interface(index: int) -> str:
-    """Its name; "-" when it has gone already."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return "-"
 
 
 def _as_netascii(source: Source) -> Memory:
