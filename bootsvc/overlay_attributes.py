@@ -8,14 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from bootsvc.overlay_staging import UNFINISHED
 from netboot import overlay, overlay_toml
 from netboot.engines import suffix_of
 from netboot.overlay import Attributes, Description
-
-UNFINISHED = ".bootsvc-new-"
-"""How the name begins of what is not complete yet, or no longer. It lies beside the overlay, on the same file system, where
-others may have files of their own; no overlay's name begins with a dot, and no build looks there.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

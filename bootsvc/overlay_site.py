@@ -4,21 +4,18 @@ The first change of an overlay that we ship makes the site's copy of it; ours st
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootsvc.overlay_attributes import UNFINISHED, Mode, declare, declared_links, forget, materialize, set_attributes
+from bootsvc.overlay_attributes import Mode, declare, declared_links, forget, materialize, set_attributes
+from bootsvc.overlay_staging import alone, copy_overlay, remove_unfinished, staged
 from images.atomic import sync_folder, write_whole
-from images.copying import CopyFailed, copy_tree
 from images.errors import Error
-from images.mounts import find_mounts
 from images.rename import exchange, sync_file_system
-from images.rootfs import remove_tree
 from netboot import overlay
 
 
@@ -207,28 +204,17 @@ class SiteOverlays:
         """The folder that holds the site's overlay of this name, which may be a link to one elsewhere."""
         return (self.site / name).resolve().parent if self.is_site(name) else self.site
 
-    @contextlib.contextmanager
-    def _staged(self, name: str = "") -> Iterator[Path]:
+    def _staged(self, name: str = "") -> AbstractContextManager[Path]:
         """An empty folder that vanishes with what is still in it, on the file system of the overlay `name`."""
-        staging = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self._beside(name)))
-        staging.chmod(0o755)
-        try:
-            yield staging
-        finally:
-            _discard(staging)
+        return staged(self._beside(name))
 
     @contextlib.contextmanager
     def _changing(self, name: str = "") -> Iterator["_Changing"]:
         """Alone; what a killed command left is removed first, also beside the overlay `name` when it is a link."""
-        self.site.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self.site, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with alone(self.site):
             for folder in {self.site, self._beside(name)}:
-                _remove_unfinished(folder)
+                remove_unfinished(folder)
             yield _Changing(self)
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator["SiteOverlays"]:
@@ -245,7 +231,7 @@ class SiteOverlays:
             with self._staged(name) as staging:
                 copies = SiteOverlays(staging, self.folders[1])
                 if known:
-                    _copy(folder, staging / name)
+                    copy_overlay(folder, staging / name)
                 else:
                     copies.clone(name)
                 yield copies
@@ -278,30 +264,3 @@ class _Changing:
         if self.overlays.is_site(name):
             return self.overlays.site / name
         return self.overlays.clone(name)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What killed commands left."""
-    for left in [path for path in folder.iterdir() if path.name.startswith(UNFINISHED)]:
-        _discard(left)
-
-
-def _copy(folder: Path, copy: Path) -> None:
-    mounts = find_mounts(folder)
-    if mounts:
-        mounted = folder / os.fsdecode(min(mounts))
-        raise Error(f"something is mounted in an overlay, at {mounted}", hint=f"unmount it first: umount {mounted}")
-    copy.mkdir()
-    try:
-        copy_tree(folder, copy, stopped=lambda: False)
-    except CopyFailed as exc:
-        reason = exc.__cause__.strerror if isinstance(exc.__cause__, OSError) else exc.message
-        raise Error(f"cannot copy {folder} to {copy}: {reason}", hint=exc.hint) from exc
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_dir():
-            remove_tree(path)
-        else:
-            path.unlink()
