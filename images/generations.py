@@ -62,19 +62,6 @@ class GenerationBroken(Error):
         )
 
 
-class NotSwitched(Error):
-    def __init__(self, name: str, reason: OSError) -> None:
-        super().__init__(
-            f"the current generation of {name!r} was not changed: {reason.strerror} ({reason.filename})",
-            hint="free some space for built images, then try again",
-        )
-
-
-class NotPinned(Error):
-    def __init__(self, name: str) -> None:
-        super().__init__(f"image {name!r} is not pinned", hint="`wwctl image rollback` pins; there is nothing to release")
-
-
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an image's history; `serial` rises with each build, `created` is in seconds since 1970."""
 
@@ -203,14 +190,18 @@ class Generations:
             raise NothingBefore(name)
         return history[places[0] + 1]
 
+    def pin_file(self, name: str) -> Path:
+        """It is there as long as the image is pinned."""
+        return self._image(name) / "pin"
+
     def pin(self, name: str) -> Pin | None:
         """What keeps new builds from becoming current."""
+        path = self.pin_file(name)
         try:
-            return msgspec.json.decode((self._image(name) / "pin").read_bytes(), type=Pin)
+            return msgspec.json.decode(path.read_bytes(), type=Pin)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as exc:
-            path = self._image(name) / "pin"
             raise Error(f"{path} is damaged: {exc}", hint=f"`wwctl image unpin {name}` removes it") from exc
 
     def publish(self, name: str, manifest: bytes, index: bytes, sidecar: Sidecar) -> Published:
@@ -221,7 +212,7 @@ class Generations:
             self._note(name, digest, sidecar)
             pin = self.pin(name)
             if pin is None:
-                self._activate(name, digest)
+                self.activate(name, digest)
         generation = Generation(digest, manifests.parse(manifest), self.folder(digest), self.segments, self.kernels)
         return Published(generation=generation, pin=pin)
 
@@ -261,55 +252,10 @@ class Generations:
         )
         write_whole(place / digest.removeprefix("sha256:"), msgspec.json.encode(record))
 
-    def _activate(self, name: str, digest: str) -> None:
+    def activate(self, name: str, digest: str) -> None:
+        """Nodes get this generation from now on; the caller holds the lock (`store_lock.publishing`)."""
         if self.current_digest(name) != digest:
             swap_link(self._image(name) / "current", f"../../generations/{digest.removeprefix('sha256:')}")
-
-    def rollback(self, name: str, digest: str, *, by: str, now: float) -> Generation:
-        """Make this generation current and keep it so until `unpin`.
-
-        Raises GenerationNotFound, GenerationBroken or NotSwitched.
-        """
-        with self._switching(name):
-            generation = self._whole(name, digest)
-            write_whole(self._image(name) / "pin", msgspec.json.encode(Pin(generation=digest, since=now, by=by)))
-            self._activate(name, digest)
-        return generation
-
-    def unpin(self, name: str) -> Generation:
-        """Release the pin and make the newest build current.
-
-        Raises NotPinned, ImageNotBuilt, GenerationBroken or NotSwitched.
-        """
-        pin = self._image(name) / "pin"
-        with self._switching(name):
-            if not pin.exists():
-                raise NotPinned(name)
-            history = self.history(name)
-            if not history:
-                raise ImageNotBuilt(name)
-            generation = self._whole(name, history[0].digest)
-            # In this order a crash in between leaves an image that is not pinned, and the next build makes itself current.
-            pin.unlink()
-            self._activate(name, generation.digest)
-        return generation
-
-    @contextlib.contextmanager
-    def _switching(self, name: str) -> Iterator[None]:
-        try:
-            with store_lock.in_use(self.provision), store_lock.publishing(self.provision):
-                yield
-        except OSError as exc:
-            raise NotSwitched(name, exc) from exc
-
-    def _whole(self, name: str, digest: str) -> Generation:
-        generation = self.get(digest)
-        if generation is None:
-            raise GenerationNotFound(name, digest)
-        missing = generation.missing()
-        if missing:
-            raise GenerationBroken(digest, missing[0])
-        return generation
 
     def mark_handed(self, digest: str, now: float) -> None:
         """A node was given this generation: it is a lease of a day. Raises FileNotFoundError when the generation has gone."""

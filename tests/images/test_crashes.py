@@ -19,8 +19,8 @@ import pytest
 from images import prune, store_lock
 from images.catalog import Catalog
 from images.generation import Generation
-from images.generations import NotSwitched
 from images.rebuild import BuildContext, BuildFailed, rebuild
+from images.rollback import NotSwitched, release, roll_back
 
 pytestmark = pytest.mark.root
 ROUNDS = 20
@@ -34,6 +34,7 @@ from images.catalog import Catalog
 from images.export import export
 from images.rebuild import BuildContext, rebuild
 from images.rendition import find_or_make
+from images.rollback import release, roll_back
 catalog = Catalog(chroots=Path(sys.argv[1]) / "chroots", provision=Path(sys.argv[1]) / "provision")
 stored, target = catalog.generations, Path(sys.argv[1]) / "exported"
 print("ready", flush=True)
@@ -44,11 +45,11 @@ for number in range(1000):
         export(stored.current("img"), target, force=True)
     find_or_make(stored, stored.current("img"))
     if len(stored.history("img")) > 1:
-        stored.rollback("img", stored.history("img")[1].digest, by="test", now=time.time())
+        roll_back(stored, "img", stored.history("img")[1].digest, by="test", now=time.time())
     with store_lock.alone(catalog.provision):
         prune.apply(stored, prune.plan(stored, (), keep=2, now=time.time()), now=time.time())
     if stored.pin("img"):
-        stored.unpin("img")
+        release(stored, "img")
 """
 
 
@@ -110,7 +111,7 @@ def test_kill_9_at_random_moments(catalog: Catalog, tmp_path: Path) -> None:
         if exported.exists():
             assert re.search(rb"\.bootsvc/generation\0+sha256:[0-9a-f]{64}\n", exported.read_bytes()[-600:])
         if catalog.generations.pin("img"):
-            catalog.generations.unpin("img")
+            release(catalog.generations, "img")
         assert build(catalog).digest == whole(catalog).digest
         prune_all(catalog)
         strays = [path for path in tmp_path.rglob("*") if path.name.startswith((".new-", ".old-", ".staging"))]
@@ -143,10 +144,10 @@ def test_a_full_disk_at_any_step_keeps_the_current_generation(catalog: Catalog, 
     prune_all(catalog)
     assert whole(catalog).digest == first.digest
     with contextlib.suppress(NotSwitched):  # there may be just enough room
-        catalog.generations.rollback("img", first.digest, by="test", now=time.time())
+        roll_back(catalog.generations, "img", first.digest, by="test", now=time.time())
     assert whole(catalog).digest == first.digest
     filler.unlink()
     if catalog.generations.pin("img"):
-        catalog.generations.unpin("img")
+        release(catalog.generations, "img")
     second = build(catalog)
     assert second.digest == whole(catalog).digest != first.digest

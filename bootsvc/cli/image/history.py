@@ -22,6 +22,7 @@ from images.diff import Change, Difference, compare
 from images.errors import Error
 from images.generation import Generation
 from images.generations import Built, Generations, ImageNotBuilt, short
+from images.rollback import release, roll_back
 
 
 class GenerationRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,7 @@ def add_rollback(group: Noun, words: Vocabulary) -> None:
         generations = _generations(open_catalog(invocation.config()), name)
         chosen = generations.find(name, generation) if generation else generations.before_current(name)
         need_root(f"roll back {words.noun} {name!r}")
-        generations.rollback(name, chosen.digest, by=builder(), now=time.time())
+        roll_back(generations, name, chosen.digest, by=builder(), now=time.time())
         print(f"Nodes of {name} get {_told(chosen)} from now on, and keep it:")
         print(f"builds do not become current until `wwctl {words.noun} unpin {name}`.")
 
@@ -95,7 +96,7 @@ def add_unpin(group: Noun, words: Vocabulary) -> None:
     def unpin(invocation: Invocation, name: str) -> None:
         generations = _generations(open_catalog(invocation.config()), name)
         need_root(f"unpin {words.noun} {name!r}")
-        generation = generations.unpin(name)
+        generation = release(generations, name)
         print(f"Nodes of {name} get {_told(generations.find(name, generation.digest))} from now on, the newest build.")
 
 
