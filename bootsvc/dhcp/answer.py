@@ -8,6 +8,7 @@ from bootsvc.dhcp import options
 from bootsvc.dhcp.boot import Boot, boot_of
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import ACK, DECLINE, DISCOVER, INFORM, OFFER, RELEASE, REQUEST, Message
+from bootsvc.dhcp.options_field import Encoded, join_fields, size_of
 from bootsvc.dhcp.packet import BROADCAST_FLAG, HEADER_SIZE, ZERO, Op, Packet
 from bootsvc.dhcp.request import MIN_MESSAGE_SIZE, BootRequest, Client, Phase
 from bootsvc.dhcp.room import Pair, Placed, place
@@ -193,13 +194,13 @@ def _options(message: Message, request: BootRequest, node: Node | None, lease: L
     known = _said_to_all(message, request, lease, site)
     name = node.id.encode() if node is not None else b""
     last = echoes(request) if request.client_id is not None or request.relay_agent is not None else []
-    size = known.size + len(name) + (options.size_of(last) if last else 0)
+    size = known.size + len(name) + (size_of(last) if last else 0)
     room = LEAST_ROOM if size < LEAST_ROOM else min(request.max_message_size - IP_UDP_HEADERS, MAX_SENT) - HEADER_SIZE
     if not boot.pairs and size < room and len(name) < 256:
         # Nearly every message of a system that is up.
         own = bytes((HOST_NAME, len(name))) + name if name and known.hostname else b""
         field = known.before + own + known.after
-        return Placed(options.Encoded(field + options.join_fields(last) if last else field), {}, {})
+        return Placed(Encoded(field + join_fields(last) if last else field), {}, {})
     wishes = [(code, name if code == HOST_NAME else value) for code, value in known.wishes if name or code != HOST_NAME]
     # A ROM reads the file name in `file`, and some read `sname` without asking for OVERLOAD.
     free = request.client is not Client.PXE
@@ -231,10 +232,10 @@ def _said_to_all(message: Message, request: BootRequest, lease: Lease | None, si
     found = Said(
         must=tuple(must),
         wishes=tuple(wanted),
-        before=options.join_fields((*must, *wanted[:at])),
-        after=options.join_fields(wanted[at + 1 :]),
+        before=join_fields((*must, *wanted[:at])),
+        after=join_fields(wanted[at + 1 :]),
         hostname=at < len(wanted),
-        size=options.size_of((*must, *wanted)),
+        size=size_of((*must, *wanted)),
     )
     if key is not None:
         if len(site.said) >= MAX_SAID:

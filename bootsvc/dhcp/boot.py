@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bootsvc.dhcp import options
+from bootsvc.dhcp.options_field import join_fields, serialize_fields
 from bootsvc.dhcp.request import BootRequest, Client
 from bootsvc.dhcp.room import Pair
 from bootsvc.dhcp.site import Site
@@ -21,7 +22,7 @@ class Boot(NamedTuple):
 
 NO_BOOT, _OS = Boot(), Client.OS
 # Without it iPXE waits for a proxyDHCP server before it uses this answer.
-_NO_PXEDHCP = options.ETHERBOOT.pair(options.serialize_fields([options.IPXE_NO_PXEDHCP.pair(1)])[:-1])
+_NO_PXEDHCP = options.ETHERBOOT.pair(join_fields([options.IPXE_NO_PXEDHCP.pair(1)]))
 _NO_DISCOVERY = options.PXE_DISCOVERY_CONTROL.pair(PXE_NO_DISCOVERY)
 # A ROM takes a boot file only from a server that names its own class (PXE 2.1 §2.2.3, UEFI 2.10 §24.7.3.1).
 PXE_CLASS = options.VENDOR_CLASS.pair(Client.PXE.value)
@@ -56,7 +57,7 @@ def _pxe(request: BootRequest, site: Site) -> Boot:
         file=name,
         pairs=(
             PXE_CLASS,
-            options.VENDOR_SPECIFIC.pair(options.serialize_fields(fields)),
+            options.VENDOR_SPECIFIC.pair(serialize_fields(fields)),
             options.TFTP_SERVER_NAME.pair(str(site.server)),
             options.BOOTFILE_NAME.pair(name),
         ),

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 from msgspec.structs import replace
 
+from bootsvc.dhcp.option_values import address as interned
 from bootsvc.dhcp.options import DISCOVER, REQUEST
-from bootsvc.dhcp.options import address as interned
 from bootsvc.dhcp.request import BootRequest, Phase
 from bootsvc.dhcp.settings import MAX_MTU, MIN_MTU
 from netboot.node import NetDev, Node

@@ -7,7 +7,9 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from bootsvc.dhcp.options import ENDING, OVERLOAD, Encoded, address, parse_fields, serialize_fields
+from bootsvc.dhcp.option_values import address
+from bootsvc.dhcp.options import OVERLOAD
+from bootsvc.dhcp.options_field import ENDING, Encoded, parse_fields, serialize_fields
 from bootsvc.errors import MalformedPacket
 
 MAGIC_COOKIE = bytes((99, 130, 83, 99))

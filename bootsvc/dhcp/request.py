@@ -11,7 +11,9 @@ import msgspec
 from msgspec.structs import replace
 
 from bootsvc.dhcp import options
-from bootsvc.dhcp.options import Message, address
+from bootsvc.dhcp.option_values import address
+from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options_field import find_field
 from bootsvc.dhcp.packet import BROADCAST_FLAG, ETHERNET, ZERO, Op, options_of
 from bootsvc.errors import Ignored
 
@@ -84,7 +86,7 @@ class BootRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """An address of the network that a relayed client is on: what the relay names (RFC 3527), else giaddr."""
         if self.relay_agent is None:
             return self.giaddr
-        named = options.find_field(self.relay_agent, options.LINK_SELECTION)
+        named = find_field(self.relay_agent, options.LINK_SELECTION)
         return self.giaddr if named is None else named
 
     @property
@@ -164,7 +166,7 @@ def _boot_fields(raw: Mapping[int, bytes]) -> _BootFields:
         client=client,
         client_arch=_client_arch(options.CLIENT_ARCH.find(raw), vendor_class),
         machine_id=options.CLIENT_MACHINE_ID.find(raw),
-        boot_item=options.find_field(vendor, options.PXE_BOOT_ITEM),
+        boot_item=find_field(vendor, options.PXE_BOOT_ITEM),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bootsvc.dhcp.options import size_of
+from bootsvc.dhcp.options_field import size_of
 from bootsvc.dhcp.packet import FILE_SIZE, SNAME_SIZE
 
 Pair = tuple[int, bytes]

@@ -14,6 +14,7 @@ from bootsvc.dhcp.layout import by_interface, served
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.networks import Networks
 from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options_field import find_field
 from bootsvc.dhcp.packet import Op, Packet
 from bootsvc.dhcp.proxy import proxy_answer
 from bootsvc.dhcp.request import BootRequest, Client
@@ -213,7 +214,7 @@ def test_port_4011_answers_who_asks_and_says_the_boot_item_again() -> None:
     assert isinstance(reply, Reply)
     assert (reply.message, reply.destination, reply.port) == (Message.ACK, IPv4Address("10.0.0.60"), 4011)
     vendor = reply.packet.options[options.VENDOR_SPECIFIC.code]
-    assert options.find_field(vendor, options.PXE_BOOT_ITEM) == b"\0\0\0\0"
+    assert find_field(vendor, options.PXE_BOOT_ITEM) == b"\0\0\0\0"
     assert isinstance(proxy_answer(request, None, PROXY, (IPv4Address("198.51.100.1"), 4011)), Ignored)
 
 

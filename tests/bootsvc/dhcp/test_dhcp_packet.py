@@ -15,6 +15,7 @@ from scapy.utils import rdpcap
 
 from bootsvc.dhcp import options
 from bootsvc.dhcp.options import Message
+from bootsvc.dhcp.options_field import serialize_fields, size_of
 from bootsvc.dhcp.packet import MIN_SIZE, Op, Packet
 from bootsvc.errors import MalformedPacket
 
@@ -270,4 +271,4 @@ def test_header_is_where_the_rfc_puts_it() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 254), st.binary(max_size=600)), max_size=5))
 def test_size_of(pairs: list[tuple[int, bytes]]) -> None:
-    assert options.size_of(pairs) + 1 == len(options.serialize_fields(pairs))
+    assert size_of(pairs) + 1 == len(serialize_fields(pairs))
