@@ -20,7 +20,7 @@ from netboot.node import Node
 from netboot.overlay_archive import place
 from netboot.overlay_library import Library
 from netboot.overlay_render import render_items
-from netboot.places import SeenServer
+from netboot.seen_server import SeenServer
 
 
 class NodeNotFound(Error):

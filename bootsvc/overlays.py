@@ -16,7 +16,7 @@ from netboot.errors import OverlayNotFound
 from netboot.overlay import Overlay, shipped
 from netboot.overlay_library import Library
 from netboot.overlay_render import OWN_INIT
-from netboot.places import Place
+from netboot.seen_server import Place
 from netboot.urls import Urls
 
 

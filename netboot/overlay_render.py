@@ -13,8 +13,8 @@ from netboot.engines import render, suffix_of
 from netboot.head_files import FileCache, FileRead, NotedFiles
 from netboot.node import Node
 from netboot.overlay import Item, Overlay, checked, is_our_own
-from netboot.places import Place, SeenServer
 from netboot.reads import ReadPath, Trace, digest
+from netboot.seen_server import Place, SeenServer
 
 OWN_INIT = "wwinit"
 """Warewulf's overlay of that name brings its init; ours is part of every image, so that /init of a site's copy is left out."""

@@ -25,7 +25,7 @@ from netboot.errors import OverlayError
 from netboot.node import Node, to_node
 from netboot.overlay_library import Library
 from netboot.overlay_render import Renderer, Results
-from netboot.places import Place
+from netboot.seen_server import Place
 from netboot.urls import Stage, Urls
 
 ADDRESS = IPv4Address("10.0.0.100")

@@ -7,7 +7,7 @@ import pytest
 
 from netboot.engine import Server
 from netboot.node import to_node
-from netboot.places import Place, SeenServer
+from netboot.seen_server import Place, SeenServer
 from netboot.urls import Urls
 
 ADDRESS = IPv4Address("10.0.0.1")
