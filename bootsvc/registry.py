@@ -182,13 +182,6 @@ def check_profile(name: str, entry: Entry) -> Node:
     return _to_node(f"profile {name}", "", entry, None)
 
 
-def merged_node(
-    name: str, entry: Entry, profiles: Mapping[str, Entry], network: IPv4Network | None
-) -> tuple[Node, tuple[str, ...]]:
-    """As `Merging.node`, for a single node."""
-    return Merging(profiles, network).node(name, entry)
-
-
 def _to_node(owner: str, name: str, entry: Entry, network: IPv4Network | None) -> Node:
     complete = _complete(owner, entry, network)
     try:

@@ -76,14 +76,6 @@ class Snapshot:
         """A copy that says `entries` in NODES or PROFILES."""
         return replace(self, nodes=entries) if section == NODES else replace(self, profiles=entries)
 
-    def with_node(self, name: str, entry: Entry) -> "Snapshot":
-        """A copy in which the node `name` says `entry`; a new node comes last."""
-        return replace(self, nodes={**self.nodes, name: entry})
-
-    def without_nodes(self, names: frozenset[str]) -> "Snapshot":
-        """A copy that lacks these nodes."""
-        return replace(self, nodes={name: entry for name, entry in self.nodes.items() if name not in names})
-
 
 class _Read(NamedTuple):
     """The file at one moment: its bytes, their text, and what that says; `document` when the text was composed for it."""

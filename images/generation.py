@@ -112,9 +112,6 @@ class Generation:
         size = sum(segment.size for segment in self.manifest.segments)
         return size + len(cpio.padding(size))
 
-    def kernel_path(self, kernel: Kernel) -> Path:
-        return self._kernels.path(kernel.digest)
-
     def missing(self) -> list[Path]:
         """Files of the store that this generation needs and that are not there whole."""
         wanted = [(self._segments, s.digest, s.size) for s in self.manifest.segments]

@@ -87,7 +87,7 @@ class _Printf:
         else:
             if verb in "vw":
                 flags.sharp_v, flags.sharp = flags.sharp, False
-                flags.plus_v, flags.plus = flags.plus, False
+                flags.plus = False
             self.put(Verbs(flags, self.room).text(self.values[self.argument], verb))
             self.argument += 1
 

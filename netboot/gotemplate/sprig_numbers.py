@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal, Overflow
 
 from netboot.gotemplate.errors import FunctionError, LimitExceeded
 from netboot.gotemplate.printing import plain
-from netboot.gotemplate.values import INT_MAX, INT_MIN, Functions, GoList, Value, function, text_of, wrap_int64
+from netboot.gotemplate.values import INT_MAX, INT_MIN, Functions, GoList, Value, function, wrap_int64
 
 MAX_RANGE = 1_000_000
 """Members of the longest list that `until` and its like make."""
@@ -259,11 +259,6 @@ def _seq(*numbers: int) -> Value:
         case _:
             members = []
     return " ".join(map(str, members))
-
-
-def is_number(value: Value) -> bool:
-    """Whether arithmetic takes the value as it is."""
-    return isinstance(value, int | float) and text_of(value) is None
 
 
 FUNCTIONS: Functions = {

@@ -15,7 +15,7 @@
 |                       | where a plain dict gives nil. A missing `.key` is MISSING for both, as in Go.             |
 | struct or pointer     | anything with the methods of `Record`. Always true.                                       |
 | nil pointer           | `NilPointer("*node.KernelConf")`: false, prints `<nil>`, a field of it is an error        |
-| fmt.Stringer          | anything with the method of `Stringer`, and ipaddress objects by str(). Text for `print`, |
+| fmt.Stringer          | anything with a method `go_string`, and ipaddress objects by str(). Text for `print`,     |
 |                       | comparisons, `len`, truth and parameters of kind `string`, so that a template need not    |
 |                       | know that it is no str; `print` sets spaces beside it. Paths and enums are plain strings. |
 | func                  | a callable: a function, a bound method                                                    |
@@ -75,13 +75,6 @@ class Record(Protocol):
     def go_string(self) -> str:
         """What `%v` and an action print, for example `{a b}`."""
         ...
-
-
-@runtime_checkable
-class Stringer(Protocol):
-    """A value that prints as text, and is text to comparisons and functions."""
-
-    def go_string(self) -> str: ...
 
 
 @runtime_checkable
@@ -176,7 +169,7 @@ def _classify(kind: type) -> Shape:
 
 
 def text_of(value: Value) -> str | None:
-    """The text of a value that is text to a template (str, Stringer, address, path, enum), or None."""
+    """The text of a value that is text to a template (str, what has `go_string`, address, path, enum), or None."""
     if type(value) is str:
         return value
     shape = shape_of(value)

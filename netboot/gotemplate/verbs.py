@@ -14,14 +14,13 @@ _PREFIXES = {2: "0b", 16: "0x"}
 
 @dataclass(slots=True, kw_only=True)
 class Flags:
-    """What stands between `%` and the verb; `plus_v` and `sharp_v` are + and # of `%+v` and `%#v`."""
+    """What stands between `%` and the verb; `sharp_v` is # of `%#v`."""
 
     sharp: bool = False
     plus: bool = False
     minus: bool = False
     space: bool = False
     zero: bool = False
-    plus_v: bool = False
     sharp_v: bool = False
     width: int | None = None
     precision: int | None = None

@@ -5,7 +5,7 @@ import pytest
 
 from bootsvc import nodescache
 from bootsvc.entries import parse
-from bootsvc.store import MIN_CACHED, Store
+from bootsvc.store import MIN_CACHED, NODES, Store
 
 TEXT = (
     "nodes:\n"
@@ -85,7 +85,7 @@ def test_another_users_is_not_trusted(store: Store) -> None:
 def test_no_place_for_it_is_no_error(store: Store) -> None:
     (store.path.parent / "state").write_text("a file")
     assert store.load().nodes["n7"]
-    store.edit(lambda snapshot: snapshot.with_node("new", {"init": "x"}))
+    store.edit(lambda snapshot: snapshot.with_entries(NODES, {**snapshot.nodes, "new": {"init": "x"}}))
     assert Store(store.path).load().nodes["new"] == {"init": "x"}
 
 

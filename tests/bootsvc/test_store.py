@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bootsvc.store import DEFAULT_PROFILE, Snapshot, Store
+from bootsvc.store import DEFAULT_PROFILE, NODES, Entry, Snapshot, Store
 from bootsvc.yamlfile import YamlError
 from images.errors import Error
 
@@ -34,6 +34,14 @@ def files(store: Store) -> list[str]:
     return sorted(path.name for path in store.path.parent.iterdir())
 
 
+def with_node(snapshot: Snapshot, name: str, entry: Entry) -> Snapshot:
+    return snapshot.with_entries(NODES, {**snapshot.nodes, name: entry})
+
+
+def without_node(snapshot: Snapshot, name: str) -> Snapshot:
+    return snapshot.with_entries(NODES, {other: entry for other, entry in snapshot.nodes.items() if other != name})
+
+
 def test_load(store: Store) -> None:
     snapshot = store.load()
     assert snapshot.profiles == {"default": {"init": "/sbin/init"}}
@@ -44,7 +52,7 @@ def test_load(store: Store) -> None:
 
 
 def test_edit_keeps_all_else(store: Store) -> None:
-    result = store.edit(lambda snapshot: snapshot.with_node("n2", {"comment": "no"}))
+    result = store.edit(lambda snapshot: with_node(snapshot, "n2", {"comment": "no"}))
     assert store.path.read_text() == FILE.replace("# end", '  n2:\n    comment: "no"\n# end')
     assert result == store.load()
     assert files(store) == ["nodes.conf", "nodes.conf.lock"]
@@ -68,7 +76,7 @@ def test_refused_change_leaves_the_file(store: Store) -> None:
 def test_missing_file_holds_the_default_profile_and_is_made(tmp_path: Path) -> None:
     store = Store(tmp_path / "etc" / "warewulf" / "nodes.conf")
     assert store.load() == Snapshot(profiles={"default": DEFAULT_PROFILE})
-    store.edit(lambda snapshot: snapshot.with_node("n1", {"init": "x"}))
+    store.edit(lambda snapshot: with_node(snapshot, "n1", {"init": "x"}))
     assert store.load().profiles == {"default": DEFAULT_PROFILE}
     assert store.load().nodes == {"n1": {"init": "x"}}
     assert store.path.stat().st_mode & 0o777 == 0o644
@@ -76,20 +84,20 @@ def test_missing_file_holds_the_default_profile_and_is_made(tmp_path: Path) -> N
 
 def test_empty_file_stays_without_profiles(store: Store) -> None:
     store.path.write_text("")
-    store.edit(lambda snapshot: snapshot.with_node("n1", {}))
+    store.edit(lambda snapshot: with_node(snapshot, "n1", {}))
     assert store.path.read_text() == "nodes:\n  n1: {}\n"
 
 
 def test_mode_stays(store: Store) -> None:
     store.path.chmod(0o640)
-    store.edit(lambda snapshot: snapshot.with_node("n2", {}))
+    store.edit(lambda snapshot: with_node(snapshot, "n2", {}))
     assert store.path.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.root
 def test_owner_stays(store: Store) -> None:
     os.chown(store.path, 12, 34)
-    store.edit(lambda snapshot: snapshot.with_node("n2", {}))
+    store.edit(lambda snapshot: with_node(snapshot, "n2", {}))
     assert (store.path.stat().st_uid, store.path.stat().st_gid) == (12, 34)
 
 
@@ -97,7 +105,7 @@ def test_symbolic_link_is_followed(store: Store, tmp_path: Path) -> None:
     link = tmp_path / "elsewhere" / "nodes.conf"
     link.parent.mkdir()
     link.symlink_to("../nodes.conf")
-    Store(link).edit(lambda snapshot: snapshot.with_node("n2", {}))
+    Store(link).edit(lambda snapshot: with_node(snapshot, "n2", {}))
     assert link.is_symlink()
     assert list(store.load().nodes) == ["n1", "n2"]
     assert [path.name for path in link.parent.iterdir()] == ["nodes.conf"]
@@ -105,15 +113,15 @@ def test_symbolic_link_is_followed(store: Store, tmp_path: Path) -> None:
 
 def test_other_sections_stay(store: Store) -> None:
     store.path.write_text("WW_INTERNAL: 45\nnodes:\n  n1: {}\nmine: [a, 1]\n")
-    store.edit(lambda snapshot: snapshot.with_node("n2", {}).without_nodes(frozenset(["n1"])))
+    store.edit(lambda snapshot: without_node(with_node(snapshot, "n2", {}), "n1"))
     assert store.path.read_text() == "WW_INTERNAL: 45\nnodes:\n  n2: {}\nmine: [a, 1]\n"
 
 
 def test_merge_key_can_be_overridden_and_written_out(store: Store) -> None:
     store.path.write_text("nodes:\n  n1: &a\n    init: x\n  n2:\n    <<: *a\n    root: y\n")
-    store.edit(lambda snapshot: snapshot.with_node("n2", {"init": "z", "root": "y"}))
+    store.edit(lambda snapshot: with_node(snapshot, "n2", {"init": "z", "root": "y"}))
     assert store.path.read_text() == "nodes:\n  n1: &a\n    init: x\n  n2:\n    <<: *a\n    root: y\n    init: z\n"
-    store.edit(lambda snapshot: snapshot.with_node("n2", {"root": "y"}))
+    store.edit(lambda snapshot: with_node(snapshot, "n2", {"root": "y"}))
     assert store.load().nodes == {"n1": {"init": "x"}, "n2": {"root": "y"}}
 
 
@@ -121,14 +129,14 @@ def test_what_cannot_be_patched_is_refused(store: Store) -> None:
     text = "nodes:\n  n1: &a\n    init: x\n  n2: *a\n"
     store.path.write_text(text)
     with pytest.raises(Error, match="cannot be changed entry by entry"):
-        store.edit(lambda snapshot: snapshot.with_node("n1", {"init": "z"}))
+        store.edit(lambda snapshot: with_node(snapshot, "n1", {"init": "z"}))
     assert store.path.read_text() == text
 
 
 def test_broken_file_is_never_written(store: Store) -> None:
     store.path.write_text("nodes:\n  n1: [\n")
     with pytest.raises(YamlError):
-        store.edit(lambda snapshot: snapshot.with_node("n2", {}))
+        store.edit(lambda snapshot: with_node(snapshot, "n2", {}))
     assert store.path.read_text() == "nodes:\n  n1: [\n"
 
 
@@ -146,9 +154,10 @@ def test_directory_in_its_place(tmp_path: Path) -> None:
 ADD_TEN = """
 import sys
 from pathlib import Path
-from bootsvc.store import Store
+from bootsvc.store import NODES, Store
 for index in range(10):
-    Store(Path(sys.argv[1])).edit(lambda snapshot: snapshot.with_node(f"w{sys.argv[2]}-{index}", {"init": "x"}))
+    new = {f"w{sys.argv[2]}-{index}": {"init": "x"}}
+    Store(Path(sys.argv[1])).edit(lambda snapshot: snapshot.with_entries(NODES, {**snapshot.nodes, **new}))
 """
 
 
@@ -163,11 +172,11 @@ def test_processes_at_once_lose_no_change(store: Store) -> None:
 ENDLESS = """
 import sys
 from pathlib import Path
-from bootsvc.store import Store
+from bootsvc.store import NODES, Store
 store, count = Store(Path(sys.argv[1])), 0
 while True:
     count += 1
-    store.edit(lambda snapshot: snapshot.with_node("n1", {"comment": str(count) * 2000}))
+    store.edit(lambda snapshot: snapshot.with_entries(NODES, {"n1": {"comment": str(count) * 2000}}))
     print(count, flush=True)
 """
 
@@ -183,6 +192,6 @@ def test_killed_writer_leaves_a_whole_file(store: Store) -> None:
         comment = store.load().nodes["n1"]["comment"]
         assert len(comment) % 2000 == 0
         # The lock died with the process, and what it left behind goes with the next change.
-        store.edit(lambda snapshot: snapshot.with_node("n2", {"init": "x"}).without_nodes(frozenset(["n1"])))
+        store.edit(lambda snapshot: without_node(with_node(snapshot, "n2", {"init": "x"}), "n1"))
         assert files(store) == ["nodes.conf", "nodes.conf.lock"]
         store.path.write_text(FILE)

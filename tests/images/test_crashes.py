@@ -78,7 +78,7 @@ def whole(catalog: Catalog) -> Generation:
     current = catalog.current("img")
     assert current is not None
     assert current.missing() == []
-    kernels = [(current.kernel_path(kernel), kernel.size) for kernel in current.manifest.kernels]
+    kernels = [(catalog.kernels.path(kernel.digest), kernel.size) for kernel in current.manifest.kernels]
     for path, _ in [*current.image_files(), *kernels]:
         digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
         assert digest == path.name
