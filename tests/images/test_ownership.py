@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_step import killed_at
 
 from images.catalog import PLAN_FILE, Catalog
 from images.ownership import Collisions, NoAccounts, ReadOnly, finish, read_host, synchronize
@@ -102,27 +101,6 @@ def test_swapped_ids_links_devices_and_set_id_bits(catalog: Catalog, host: Path,
     assert (rootfs / "home/a/file").stat().st_mtime_ns == before
     assert not (rootfs.parent / PLAN_FILE).exists()
     assert not synchronize(catalog, "x", host, write=True).plan
-
-
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Do the work in a child that is killed at its `step`-th change of the file system; False when it ended before."""
-    pid = os.fork()
-    if pid == 0:
-        left = step
-
-        def hook(event: str, _args: object) -> None:
-            nonlocal left
-            if event in ("os.chown", "os.chmod", "os.setxattr", "os.rename", "os.remove", "open"):
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 def test_killed_at_any_step_it_is_completed_by_the_next_run(catalog: Catalog, host: Path, tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_step import killed_at
 
 from images.atomic import write_whole
 from images.catalog import BadImageName, Catalog, ImageNotFound, InTheWay
@@ -128,28 +127,6 @@ def test_an_image_that_was_never_built(catalog: Catalog) -> None:
     rename_image(catalog, "raw", "new", move_users=lambda: None)
     assert catalog.names() == ["new", "old"]
     assert catalog.current("new") is None
-
-
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Do the work in a child that is killed at its `step`-th change of the file system; False when it ended before."""
-    pid = os.fork()
-    if pid == 0:
-        left = step
-        changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "open", "shutil.copytree")
-
-        def hook(event: str, _args: object) -> None:
-            nonlocal left
-            if event in changes:
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
 def test_killed_at_any_step_a_rename_is_completed(tmp_path: Path) -> None:

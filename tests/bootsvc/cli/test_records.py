@@ -1,17 +1,14 @@
 """What nodes and profiles have in common, and edit, export and import."""
 
-import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import Run, runner
 
 from bootsvc.cli.main import run
 from bootsvc.store import Store
-
-Run = Callable[..., tuple[int, str, str]]
 
 CONF = "ipaddr: 10.0.0.1/24\npaths:\n  sysconfdir: {root}/etc\n  localstatedir: {root}/lib\n"
 NODES_CONF = """\
@@ -69,13 +66,7 @@ def store(root: Path) -> Store:
 
 @pytest.fixture
 def wwctl(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def call(line: str, *more: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        code = run([*line.split(), *more])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return runner(capsys, monkeypatch)
 
 
 @pytest.fixture

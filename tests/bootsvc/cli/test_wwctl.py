@@ -1,19 +1,18 @@
 """The command as a user has it: `run` for what it prints and returns, processes for pipes, signals and time."""
 
 import errno
-import io
 import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from in_process import Run, runner
 
-from bootsvc.cli.main import NOUNS, run
+from bootsvc.cli.main import NOUNS
 from bootsvc.store import Store
 
 CONF = """\
@@ -22,8 +21,6 @@ paths:
   sysconfdir: {root}/etc
   localstatedir: {root}/lib
 """
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -42,15 +39,7 @@ def store(root: Path) -> Store:
 
 @pytest.fixture
 def wwctl(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`wwctl("node add n1", stdin="")` gives exit code, standard output and standard error."""
-
-    def call(line: str, *more: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        code = run([*line.split(), *more])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return runner(capsys, monkeypatch)
 
 
 def test_add_and_list(wwctl: Run) -> None:
