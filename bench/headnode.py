@@ -15,7 +15,6 @@ from bootsvc.config import Config
 from images.catalog import Catalog
 from images.errors import Error
 from images.generation import Generation
-from images.locks import exclusive
 from images.rebuild import Build
 
 CONF = """\
@@ -63,7 +62,7 @@ class HeadNode:
     def build(self, image: str) -> Build:
         """What `wwctl image build` does, inside this process."""
         catalog = self.catalog
-        with contextlib.redirect_stderr(io.StringIO()), exclusive(catalog.lock_path(image), holder=f"build {image}"):
+        with contextlib.redirect_stderr(io.StringIO()), catalog.locked(image, holder=f"build {image}"):
             return run_build(catalog, IMAGE, image)
 
     def current(self, image: str) -> Generation:

@@ -22,6 +22,7 @@ from images.atomic import sync_folder
 from images.errors import Error
 from images.generation import Generation
 from images.generations import Generations
+from images.locks import Lock, LockNotOpened, exclusive, exclusive_folder
 from images.mounts import find_mounts
 from images.provenance import Provenance
 from images.rename import exchange, sync_file_system
@@ -118,8 +119,33 @@ class Catalog:
         return os.path.lexists(marker) and not marker.is_dir()
 
     def lock_path(self, name: str) -> Path:
-        """Whoever changes the tree of an image holds this lock; it lies outside the image's folder, which may be swapped."""
+        """The lock of a name (`locked`); it lies outside the image's folder, which may be swapped."""
         return self.chroots / f".{name}.lock"
+
+    @contextlib.contextmanager
+    def locked(self, name: str, *, holder: str) -> Iterator[Lock]:
+        """Be the only one who works with this name and in its tree, to which the names of other images may lead, too.
+
+        `holder` (such as `exec debian-12`) is what others are told. A child that inherits the lock's descriptor keeps the tree.
+        Raises Locked or LockNotOpened.
+        """
+        rootfs = self.chroots / name / "rootfs"
+        with contextlib.ExitStack() as held:
+            lock: Lock | None = None
+            full: LockNotOpened | None = None
+            try:
+                lock = held.enter_context(exclusive(self.lock_path(name), holder=holder))
+            except LockNotOpened as exc:
+                # Who deletes an image may want room; then the tree's lock, which takes none, has to do.
+                if not exc.full:
+                    raise
+                full = exc
+            shown = f"the tree of image {name!r}, {os.path.realpath(rootfs)}"
+            lock = held.enter_context(exclusive_folder(rootfs, shown=shown)) or lock
+            if full is not None and lock is None:
+                raise full
+            assert lock is not None
+            yield lock
 
     def sync_plan_path(self, name: str) -> Path:
         """Where the plan of a synchronization of users lies while it is under way."""
@@ -177,7 +203,6 @@ class Catalog:
         for place in (self.provision / "images" / name, self.chroots / name):
             if place.exists():
                 _discard(place)
-        self.lock_path(name).unlink(missing_ok=True)
 
     def current(self, name: str) -> Generation | None:
         """The generation that nodes get now, or None when the image was never built."""

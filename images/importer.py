@@ -14,7 +14,6 @@ from pathlib import Path
 from images.catalog import Catalog, ImageExists, check_name
 from images.copying import CopyFailed
 from images.errors import Error
-from images.locks import exclusive
 from images.progress import Progress
 from images.provenance import Provenance
 from images.rootfs import Rootfs, UnsafePath, find_status
@@ -79,7 +78,7 @@ async def import_image(catalog: Catalog, name: str, source: Source, progress: Pr
             known = catalog.provenance(name)
             if known.digest is not None and known.digest == await source.find_digest():
                 return Imported(provenance=known, unchanged=True)
-        with catalog.stage(name) as staging, exclusive(catalog.lock_path(name), holder=f"import {name}"):
+        with catalog.stage(name) as staging, catalog.locked(name, holder=f"import {name}"):
             found = await source.unpack(staging.rootfs, progress)
             if not has_shell(staging.rootfs):
                 raise NotARootFileSystem(found.reference)

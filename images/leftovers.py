@@ -7,12 +7,15 @@ from pathlib import Path
 from images import store_lock
 from images.catalog import Catalog
 from images.errors import Error
-from images.locks import exclusive
+from images.locks import remove_free
 from images.rootfs import remove_tree
 
 
 def clear(catalog: Catalog) -> None:
-    """Staging folders, half-written files of the store, and mount points in images. Never raises, for nobody asked for it."""
+    """Staging folders, half-written files of the store, mount points in images, and locks that nobody holds.
+
+    Never raises, for nobody asked for it.
+    """
     with contextlib.suppress(OSError):
         catalog.remove_abandoned()
     with contextlib.suppress(OSError, store_lock.StoreBusy):
@@ -22,6 +25,12 @@ def clear(catalog: Catalog) -> None:
     with contextlib.suppress(OSError):
         for record in catalog.chroots.glob("*/.rootfs.mountpoints*"):
             _tidy(catalog, record.parent.name)
+        for rootfs in catalog.chroots.glob("*/rootfs"):
+            # The record lies beside the real tree.
+            if rootfs.is_symlink():
+                _tidy(catalog, rootfs.parent.name)
+        for lock in catalog.chroots.glob(".*.lock"):
+            remove_free(lock)
 
 
 def _unfinished(provision: Path) -> Iterator[Path]:
@@ -42,5 +51,5 @@ def _tidy(catalog: Catalog, name: str) -> None:
     # Only after a crash that took every process of a sandbox at once; else its supervisor does it.
     from images.sandbox.run import tidy
 
-    with contextlib.suppress(Error), exclusive(catalog.lock_path(name), holder=f"tidy {name}"):
+    with contextlib.suppress(Error), catalog.locked(name, holder=f"tidy {name}"):
         tidy(catalog.get(name))

@@ -15,7 +15,6 @@ from images.catalog import Catalog, check_name
 from images.copying import copy_tree
 from images.errors import Error
 from images.interruptible import run_interruptible
-from images.locks import exclusive
 from images.ownership import finish
 from images.progress import Progress, TreeCopying, XattrSkipped
 from images.rename import exchange
@@ -105,7 +104,6 @@ def rename_image(catalog: Catalog, name: str, new: str, *, move_users: Callable[
             sync_folder(catalog.chroots)
         _remove(_built(catalog, name))
         (_built(catalog, new) / MARK).unlink(missing_ok=True)
-        catalog.lock_path(name).unlink(missing_ok=True)
     catalog.remove_abandoned()
 
 
@@ -129,7 +127,7 @@ def _half_renamed(catalog: Catalog, name: str, new: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(catalog: Catalog, name: str, new: str, holder: str) -> Iterator[None]:
-    with exclusive(catalog.lock_path(name), holder=holder), exclusive(catalog.lock_path(new), holder=holder):
+    with catalog.locked(name, holder=holder), catalog.locked(new, holder=holder):
         yield
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from images.attributes import hint_for
 from images.errors import Error
+from images.locks import flock_holders
 
 POLL_SECONDS = 0.05
 BUILD_WAITS = 60.0
@@ -65,30 +66,9 @@ def _held(path: Path, kind: int, wait: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StoreBusy(path, _holders(os.fstat(descriptor))) from None
+                    holders = flock_holders(os.fstat(descriptor))
+                    raise StoreBusy(path, [f"`{command}` (process {pid})" for pid, command in holders]) from None
                 time.sleep(POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
-
-
-def _holders(info: os.stat_result) -> list[str]:
-    """Who holds a flock on this file, by /proc/locks (proc_locks(5)); shared holders cannot all write their names into it."""
-    file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
-    with contextlib.suppress(OSError):
-        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        pids = [int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == file]
-        return [f"`{command}` (process {pid})" for pid in dict.fromkeys(pids) if (command := _command(pid))]
-    return []
-
-
-def _command(pid: int) -> str:
-    """The command line, shortened to what a person would call it by."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return ""
-    names = [os.path.basename(word) if at < 2 else word for at, word in enumerate(words) if word]
-    while len(names) > 1 and names[0].startswith("python"):
-        del names[0]
-    return " ".join(names)[:80]

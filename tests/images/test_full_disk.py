@@ -160,10 +160,19 @@ def test_copy(disk: Disk, snapshot: Callable[[Path], object]) -> None:
 
 def test_delete_needs_no_room(disk: Disk) -> None:
     clear(disk.catalog)
-    disk.catalog.lock_path("img").touch()
     disk.fill(0)
-    disk.catalog.delete("img")
+    with disk.catalog.locked("img", holder="delete img"):
+        disk.catalog.delete("img")
     assert list(disk.catalog.chroots.iterdir()) == []
+
+
+def test_an_image_that_is_not_there_cannot_be_locked_without_room(disk: Disk) -> None:
+    def work() -> None:
+        with disk.catalog.locked("new", holder="import new"):
+            assert disk.catalog.lock_path("new").exists()
+
+    until_it_fits(disk, work, lambda: None)
+    assert [path.name for path in disk.catalog.chroots.iterdir()] == ["img"]
 
 
 def test_rename(disk: Disk, tmp_path: Path) -> None:

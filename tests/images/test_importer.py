@@ -20,7 +20,7 @@ from images.blobs import CacheFailed
 from images.catalog import Catalog, ImageExists, InTheWay
 from images.errors import Error
 from images.importer import ImportFailed, Mode, NotARootFileSystem, has_shell, import_image, update_resolv_conf
-from images.locks import Locked, exclusive
+from images.locks import Locked
 from images.progress import Event
 from images.source.contract import Source
 from images.source.scheme import SourceOptions, open_source
@@ -139,7 +139,7 @@ async def test_what_was_there_survives_failures(catalog: Catalog, chroot: Path, 
         for mode in (Mode.UPDATE, Mode.REPLACE):
             with pytest.raises(expected):
                 await import_image(catalog, "img", source(text, tmp_path), ignore, mode=mode)
-    with exclusive(catalog.lock_path("img"), holder="exec img"), pytest.raises(Locked):
+    with catalog.locked("img", holder="exec img"), pytest.raises(Locked):
         await import_image(catalog, "img", source(chroot, tmp_path), ignore, mode=Mode.REPLACE)
     assert (catalog.get("img") / "bin/sh").read_text() == "shell"
     assert listed(catalog) == ["img"]

@@ -11,7 +11,6 @@ from images import store_lock
 from images.catalog import Catalog
 from images.errors import Error
 from images.leftovers import clear
-from images.locks import exclusive
 from images.provenance import Provenance
 from images.rootfs import remove_tree
 from images.sandbox import mountpoints
@@ -65,7 +64,7 @@ def test_unfinished_files_of_the_store(catalog: Catalog) -> None:
 def test_mount_points_of_a_sandbox_that_is_gone(catalog: Catalog) -> None:
     before = everything(catalog)
     mountpoints.create(str(catalog.get("img")), [("a/b", True, "")])
-    with exclusive(catalog.lock_path("img"), holder="exec img"):
+    with catalog.locked("img", holder="exec img"):
         clear(catalog)
         assert (catalog.get("img") / "a/b").is_dir(), "it may be running"
     clear(catalog)

@@ -11,7 +11,7 @@ from killed_step import killed_at
 from images.atomic import write_whole
 from images.catalog import BadImageName, Catalog, ImageNotFound, InTheWay
 from images.errors import Error
-from images.locks import Locked, exclusive
+from images.locks import Locked
 from images.progress import Event
 from images.rebuild import BuildContext, rebuild
 from images.renaming import NameTaken, SameName, copy_image, rename_image
@@ -86,7 +86,7 @@ def test_bad_names_change_nothing(catalog: Catalog, name: str, new: str, error: 
 
 @pytest.mark.parametrize("busy", ["old", "new"])
 def test_both_names_are_locked(catalog: Catalog, busy: str) -> None:
-    with exclusive(catalog.lock_path(busy), holder="exec it"):
+    with catalog.locked(busy, holder="exec it"):
         with pytest.raises(Locked, match="exec it"):
             copy(catalog, "old", "new")
         with pytest.raises(Locked, match="exec it"):

@@ -14,7 +14,6 @@ from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.cli.terminal import say, warn
 from images.catalog import Catalog
 from images.generations import short
-from images.locks import exclusive
 from images.rebuild import Build, BuildContext, rebuild
 from netboot.init_files import own_files
 
@@ -36,7 +35,7 @@ def add_build(group: Noun, words: Vocabulary) -> None:
         need_root(f"build {words.noun}s")
         for name in chosen:
             say(f"Building {words.noun}: {name}")
-            with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+            with catalog.locked(name, holder=f"build {name}"):
                 if syncuser:
                     sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
                 done = run_build(catalog, words, name, force=force)

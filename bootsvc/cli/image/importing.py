@@ -18,7 +18,6 @@ from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.config import Config
 from images.catalog import Catalog, ImageExists, check_name
 from images.importer import Mode, import_image, update_resolv_conf
-from images.locks import exclusive
 from images.source.scheme import SourceOptions, open_source
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
@@ -80,7 +79,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
                 _finish(catalog, words, name, config, syncuser=syncuser)
             if build or (words.finishes_import and not done.unchanged):
                 print(f"Building {words.noun}: {name}", flush=True)
-                with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+                with catalog.locked(name, holder=f"build {name}"):
                     run_build(catalog, words, name, examined=not done.unchanged)
             if not done.unchanged:
                 warn_after_import(invocation, words, name)
@@ -98,7 +97,7 @@ def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
 
 
 def _finish(catalog: Catalog, words: Vocabulary, name: str, config: Config, *, syncuser: bool) -> None:
-    with exclusive(catalog.lock_path(name), holder=f"import {name}"):
+    with catalog.locked(name, holder=f"import {name}"):
         if words.finishes_import and update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
             print("Updating the container's /etc/resolv.conf", flush=True)
         if syncuser:

@@ -16,7 +16,6 @@ from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.cli.terminal import confirm
 from images.catalog import Catalog
 from images.errors import Error
-from images.locks import exclusive
 from images.renaming import copy_image, rename_image
 
 if TYPE_CHECKING:
@@ -95,12 +94,12 @@ def add_delete(group: Noun, words: Vocabulary) -> None:
         if not yes and not confirm(f"Are you sure you want to delete {words.noun} [{' '.join(chosen)}]"):
             return
         for name in chosen:
-            with exclusive(catalog.lock_path(name), holder=f"delete {name}"):
+            with catalog.locked(name, holder=f"delete {name}"):
                 catalog.delete(name)
             print(f"Deleted {words.noun}: {name}", flush=True)
 
 
 def _build(catalog: Catalog, words: Vocabulary, name: str) -> None:
     print(f"Building {words.noun}: {name}", flush=True)
-    with exclusive(catalog.lock_path(name), holder=f"build {name}"):
+    with catalog.locked(name, holder=f"build {name}"):
         run_build(catalog, words, name)

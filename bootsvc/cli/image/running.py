@@ -20,7 +20,7 @@ from bootsvc.cli.terminal import say, warn
 from bootsvc.config import Config
 from images.catalog import Catalog
 from images.errors import Error
-from images.locks import Lock, exclusive
+from images.locks import Lock
 from images.sandbox.bind import Bind, BindMode, parse_bind
 from images.sandbox.operations import TopEntry
 from images.sandbox.run import SandboxRequest, run_locked
@@ -150,7 +150,7 @@ def _run_in_image(config: Config, words: Vocabulary, name: str, argv: tuple[str,
         prompt=words.prompt.format(name=name, mark="(ro)" if readonly else "", rest=os.environ.get("WW_PS1") or PROMPT),
     )
     build = options.build and options.node is None
-    with exclusive(request.lock, holder=f"exec {name}") as lock:
+    with catalog.locked(name, holder=f"exec {name}") as lock:
         complete_sync(catalog, name)
         if options.node is not None:
             request = replace(request, on_top=_node_view(config, options.node, name, rootfs))

@@ -9,7 +9,6 @@ from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.users import sync_users
 from bootsvc.cli.image.vocabulary import Vocabulary
-from images.locks import exclusive
 
 
 def add_syncuser(group: Noun, words: Vocabulary) -> None:
@@ -25,7 +24,7 @@ def add_syncuser(group: Noun, words: Vocabulary) -> None:
         catalog = open_catalog(config)
         catalog.get(name)
         need_root(f"change users in {words.noun} {name!r}")
-        with exclusive(catalog.lock_path(name), holder=f"syncuser {name}"):
+        with catalog.locked(name, holder=f"syncuser {name}"):
             sync_users(catalog, words, name, config.paths.sysconfdir, write=write)
             if build and write:
                 print(f"Building {words.noun}: {name}", flush=True)
