@@ -72,7 +72,10 @@ class RegistrySource:
         return cls(Reference.parse(text), options)
 
     async def find_digest(self) -> str | None:
-        """Of the manifest of one platform's image; blobs are not asked for, the config neither."""
+        """Of the manifest of one platform's image; blobs are not asked for.
+
+        The config neither, but to see whether an image that is the only one of its name is of the platform asked for.
+        """
         store = BlobStore(self._options.blobs)
         async with self._repository(lambda event: None) as repository:
             target, digest = self._reference.target, self._reference.digest
@@ -80,7 +83,9 @@ class RegistrySource:
                 claimed = await repository.find_digest(target)
                 if claimed is not None and await store.read(parse_digest(claimed)) is not None:
                     target = digest = parse_digest(claimed)
-            found, _ = await self._find_manifest(repository, store, target, digest)
+            found, manifest = await self._find_manifest(repository, store, target, digest)
+            if self._options.platform is not None:
+                await self._config(repository, store, manifest)
         return found
 
     async def unpack(self, rootfs: Path, progress: Progress) -> Provenance:

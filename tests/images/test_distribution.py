@@ -22,6 +22,7 @@ from oci_image import Image, Registry
 
 from images.auth import AuthFiles, CredentialHelperFailed
 from images.blobs import BlobStore, DigestMismatch
+from images.manifest import PlatformMissing
 from images.progress import BlobAdvanced, Event, Waiting
 from images.reference import Reference
 from images.source.contract import SourceOptions
@@ -370,6 +371,19 @@ async def test_digest_of_one_platform(registry: Registry, image: Image, bring: B
     for architecture, expected in (("amd64", image.digest), ("arm64", other.digest)):
         for _ in range(2):
             assert await bring.source(f"{registry.host}/lab/update:1", platform=architecture).find_digest() == expected
+
+
+async def test_the_digest_of_an_image_of_another_platform_is_not_given(liar: FakeRegistry, image: Image, bring: Bring) -> None:
+    """One that is no index has the same digest for every platform."""
+    liar.add("1", image)
+    liar.digest_header = oci.digest
+    for _ in range(2):
+        with pytest.raises(PlatformMissing, match="linux/arm64") as caught:
+            await bring.source(f"{liar.host}/x:1", platform="linux/arm64").find_digest()
+        assert "linux/amd64" in (caught.value.hint or "")
+        assert await bring.source(f"{liar.host}/x:1", platform="linux/amd64").find_digest() == image.digest
+    assert len(liar.asked("/blobs/")) == 1
+    assert liar.asked(image.layer_digests[0]) == []
 
 
 async def test_digest_where_the_registry_does_not_say_one(liar: FakeRegistry, image: Image, bring: Bring) -> None:
