@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FICLONE = 0x40049409
 """ioctl of linux/fs.h that shares a file's blocks; Python 3.11's fcntl has no name for it."""
+_PIECE = 8 << 20
+"""Bytes that are copied between two looks at whether to go on."""
 _NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
 
 
@@ -31,18 +33,46 @@ class CopyFailed(Error):
         self.path = path
 
 
-def copy_tree(source: Path, target: Path, *, stopped: Callable[[], bool]) -> dict[str, str]:
+def copy_tree(
+    source: Path, target: Path, *, stopped: Callable[[], bool], copied: Callable[[int], None] | None = None
+) -> dict[str, str]:
     """Copy all below `source`, and its own attributes, into the empty `target`. Blocks.
 
-    Returns the names of xattrs that could not be stored, each with the first path. Raises CopyFailed; Interrupted once
-    `stopped` says so.
+    `copied` is told how many bytes of files have been copied. Returns the names of xattrs that could not be stored, each with
+    the first path. Raises CopyFailed; Interrupted once `stopped` says so.
     """
-    copier = _Copier(os.open(target, _DIRECTORY_FLAGS), find_mounts(source))
+    copier = _Copier(os.open(target, _DIRECTORY_FLAGS), find_mounts(source), stopped, copied or (lambda done: None))
     try:
-        copier.copy(os.open(source, _DIRECTORY_FLAGS), stopped)
+        copier.copy(os.open(source, _DIRECTORY_FLAGS))
     finally:
         os.close(copier.target)
     return copier.skipped
+
+
+def tree_size(source: Path, *, stopped: Callable[[], bool]) -> int:
+    """Bytes of files that `copy_tree` would copy where no blocks can be shared. Blocks. Raises OSError or Interrupted."""
+    return sum(_sizes(os.fsencode(source), b"", find_mounts(source), set(), stopped))
+
+
+def _sizes(
+    folder: bytes, path: bytes, mounts: Set[bytes], seen: set[tuple[int, int]], stopped: Callable[[], bool]
+) -> Iterator[int]:
+    if stopped():
+        raise Interrupted
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            below = path + b"/" + entry.name if path else entry.name
+            if below in mounts:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(entry.path, below, mounts, seen, stopped)
+            elif entry.is_file(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                key = (status.st_dev, status.st_ino)
+                if status.st_nlink == 1 or key not in seen:
+                    yield min(status.st_size, status.st_blocks * 512)
+                if status.st_nlink > 1:
+                    seen.add(key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +85,23 @@ class _Frame:
 
 
 class _Copier:
-    def __init__(self, target: int, mounts: set[bytes]) -> None:
+    def __init__(self, target: int, mounts: set[bytes], stopped: Callable[[], bool], copied: Callable[[int], None]) -> None:
         self.target = target
         self.skipped: dict[str, str] = {}
         self._mounts = mounts
+        self._stopped = stopped
+        self._copied = copied
+        self._done = 0
         self._linked: dict[tuple[int, int], bytes] = {}
         self._clones = True
 
-    def copy(self, source: int, stopped: Callable[[], bool]) -> None:
+    def copy(self, source: int) -> None:
         """Depth first; a directory's attributes come last, because every entry made in it changes its times."""
         frames = [self._frame(Directory(fd=source, path=b""), Directory(fd=os.dup(self.target), path=b""))]
         path = b"/"
         try:
             while frames:
-                if stopped():
+                if self._stopped():
                     raise Interrupted
                 frame = frames[-1]
                 name = next(frame.names, None)
@@ -155,7 +188,7 @@ class _Copier:
         if not status.st_size or (self._clones and self._clone(source, target)):
             return
         if status.st_blocks * 512 >= status.st_size:
-            _send(source, target, 0, status.st_size)
+            self._send(source, target, 0, status.st_size)
             return
         os.ftruncate(target, status.st_size)
         end = 0
@@ -167,7 +200,19 @@ class _Copier:
                     return
                 raise
             end = os.lseek(source, start, os.SEEK_HOLE)
-            _send(source, target, start, end - start)
+            self._send(source, target, start, end - start)
+
+    def _send(self, source: int, target: int, offset: int, size: int) -> None:
+        os.lseek(target, offset, os.SEEK_SET)
+        while size:
+            if self._stopped():
+                raise Interrupted
+            sent = os.sendfile(target, source, offset, min(size, _PIECE))
+            if not sent:
+                raise OSError(errno.EIO, "it became shorter while it was read")
+            offset, size = offset + sent, size - sent
+            self._done += sent
+            self._copied(self._done)
 
     def _clone(self, source: int, target: int) -> bool:
         try:
@@ -194,15 +239,6 @@ class _Copier:
     def _note(self, skipped: list[bytes], path: bytes) -> None:
         for name in skipped:
             self.skipped.setdefault(show(name), show(path))
-
-
-def _send(source: int, target: int, offset: int, size: int) -> None:
-    os.lseek(target, offset, os.SEEK_SET)
-    while size:
-        sent = os.sendfile(target, source, offset, size)
-        if not sent:
-            raise OSError(errno.EIO, "it became shorter while it was read")
-        offset, size = offset + sent, size - sent
 
 
 def _close(frame: _Frame) -> None:

@@ -1,4 +1,4 @@
-"""Blocking work in a thread that ends when the task that waits for it is cancelled."""
+"""Blocking work in a thread that ends when the task that waits for it is cancelled, and that may tell how far it is."""
 
 import asyncio
 import threading
@@ -7,6 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
+_REPORTS = 200
+"""So often at most is the progress of one job told."""
 
 
 async def run_interruptible(work: Callable[[Stopped], T]) -> T:
@@ -25,3 +27,18 @@ async def run_interruptible(work: Callable[[Stopped], T]) -> T:
             # Whatever it ended with is nobody's concern now.
             future.exception()
         raise
+
+
+def in_loop(report: Callable[[int], None], size: int | None) -> Callable[[int], None]:
+    """`report`, to be called from a thread but run in the event loop; calls that tell little new are dropped."""
+    loop = asyncio.get_running_loop()
+    step = max((size or 0) // _REPORTS, 1 << 20)
+    told = 0
+
+    def call(done: int) -> None:
+        nonlocal told
+        if done - told >= step or (done == size and done != told):
+            told = done
+            loop.call_soon_threadsafe(report, done)
+
+    return call

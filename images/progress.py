@@ -83,6 +83,14 @@ class TreeCopying:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeAdvanced:
+    """`done` bytes of a tree's files are copied; blocks that the file system shares are not, and are not counted."""
+
+    path: Path
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class XattrSkipped:
     """The destination's file system refuses this extended attribute; reported once per name, `path` is the first."""
 
@@ -102,6 +110,7 @@ Event = (
     | ArchiveAdvanced
     | Waiting
     | TreeCopying
+    | TreeAdvanced
     | XattrSkipped
 )
 Progress = Callable[[Event], None]

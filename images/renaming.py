@@ -11,12 +11,11 @@ from pathlib import Path
 from images import store_lock
 from images.atomic import sync_folder, write_whole
 from images.attributes import hint_for
+from images.background_copy import copy_in_background
 from images.catalog import Catalog, check_name
-from images.copying import copy_tree
 from images.errors import Error
-from images.interruptible import run_interruptible
 from images.ownership import finish
-from images.progress import Progress, TreeCopying, XattrSkipped
+from images.progress import Progress
 from images.rename import exchange
 from images.rootfs import remove_tree
 from images.sandbox.run import tidy
@@ -59,12 +58,9 @@ async def copy_image(catalog: Catalog, name: str, new: str, progress: Progress) 
         _check_free(catalog, name, new)
         finish(catalog, name)
         tidy(rootfs)
-        progress(TreeCopying(path=rootfs))
         try:
             with catalog.stage(new) as staging:
-                skipped = await run_interruptible(lambda stopped: copy_tree(rootfs, staging.rootfs, stopped=stopped))
-                for xattr, path in skipped.items():
-                    progress(XattrSkipped(name=xattr, path=path))
+                await copy_in_background(rootfs, staging.rootfs, progress)
                 # What an earlier image of that name left behind is not this one's.
                 _remove(_built(catalog, new))
                 catalog.swap(staging, new, catalog.provenance(name), replace=False)

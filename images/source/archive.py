@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from images.blobs import BlobStore, CacheFailed
 from images.decompress import LayerStream, MalformedCompression
-from images.interruptible import run_interruptible
+from images.interruptible import in_loop, run_interruptible
 from images.pax import MalformedTar
 from images.progress import ArchiveAdvanced, Progress
-from images.source.unpacking import MalformedArchive, chunks_at, in_loop, open_archive
+from images.source.unpacking import MalformedArchive, chunks_at, open_archive
 from images.sparse import BLOCK
 from images.tar import Entry, Kind, Reader
 from images.window import Window

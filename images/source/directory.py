@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from images.copying import copy_tree
+from images.background_copy import copy_in_background
 from images.errors import Error
-from images.interruptible import run_interruptible
-from images.progress import Progress, TreeCopying, XattrSkipped
+from images.progress import Progress
 from images.source.contract import Provenance
 
 
@@ -37,8 +36,5 @@ class DirectorySource:
     async def unpack(self, rootfs: Path, progress: Progress) -> Provenance:
         if rootfs.resolve().is_relative_to(self._path):
             raise UnusableDirectory(self._path, f"contains the place of the new image, {rootfs}")
-        progress(TreeCopying(path=self._path))
-        skipped = await run_interruptible(lambda stopped: copy_tree(self._path, rootfs, stopped=stopped))
-        for name, path in skipped.items():
-            progress(XattrSkipped(name=name, path=path))
+        await copy_in_background(self._path, rootfs, progress)
         return Provenance(reference=str(self._path))

@@ -18,9 +18,6 @@ from images.progress import ArchiveAdvanced, ArchiveUnpacking, LayerAdvanced, La
 from images.rootfs import Rootfs, UnsafePath
 from images.tree import Tree
 
-_REPORTS = 200
-"""So often at most is the progress of one archive told."""
-
 
 class MalformedArchive(Error):
     def __init__(self, path: Path, reason: str, *, hint: str = "make or copy the file again") -> None:
@@ -178,21 +175,6 @@ def open_archive(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as exc:
         raise MalformedArchive(path, exc.strerror or str(exc), hint="check that it is a file that you may read") from exc
-
-
-def in_loop(report: Callable[[int], None], size: int | None) -> Callable[[int], None]:
-    """`report`, to be called from a thread but run in the event loop; calls that tell little new are dropped."""
-    loop = asyncio.get_running_loop()
-    step = max((size or 0) // _REPORTS, 1 << 20)
-    told = 0
-
-    def call(done: int) -> None:
-        nonlocal told
-        if done - told >= step or (done == size and done != told):
-            told = done
-            loop.call_soon_threadsafe(report, done)
-
-    return call
 
 
 def chunks_at(file: BinaryIO, position: int, size: int = 1 << 16) -> Iterator[bytes]:

@@ -2,11 +2,15 @@
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootsvc.cli.image.progress import progress_bars
 from images import progress as events
+from images.copying import tree_size
+from images.decompress import Interrupted
 from images.progress import Event
 
 if TYPE_CHECKING:
@@ -17,13 +21,41 @@ if TYPE_CHECKING:
 def import_progress() -> Iterator[Callable[[Event], None]]:
     """Reports an import in the words of the container tools."""
     with progress_bars() as bars:
-        yield _ImportReport(bars).report
+        report = _ImportReport(bars)
+        try:
+            yield report.report
+        finally:
+            report.close()
+
+
+class _TreeSize:
+    """The bytes of a tree, counted while it is being copied: nobody waits for a bar to know its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.known: int | None = None
+        self._path = path
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+
+    def _count(self) -> None:
+        with contextlib.suppress(OSError, Interrupted):
+            self.known = tree_size(self._path, stopped=self._stop.is_set)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 class _ImportReport:
     def __init__(self, bars: "Progress | None") -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._tree: _TreeSize | None = None
+
+    def close(self) -> None:
+        if self._tree is not None:
+            self._tree.close()
 
     def report(self, event: Event) -> None:
         match event:
@@ -51,6 +83,12 @@ class _ImportReport:
                 print(f"wwctl: registry {host} has had too many requests; waiting {seconds:.0f} s", file=sys.stderr, flush=True)
             case events.TreeCopying(path=path):
                 self._say(f"Copying {path}")
+            case events.TreeAdvanced(path=path, done=done):
+                if self._bars is not None and self._tree is None:
+                    self._tree = _TreeSize(path)
+                size = self._tree.known if self._tree is not None else None
+                # Files may grow meanwhile, and a file system that compresses has fewer blocks than they have bytes.
+                self._advance(str(path), size, done if size is None else min(done, size), text="copying")
             case events.XattrSkipped(name=name, path=path):
                 print(f"wwctl: warning: the file system does not keep {name} (first seen on {path})", file=sys.stderr)
 
@@ -59,7 +97,7 @@ class _ImportReport:
             return
         if key not in self._tasks:
             self._tasks[key] = self._bars.add_task(text, total=size)
-        self._bars.update(self._tasks[key], completed=done)
+        self._bars.update(self._tasks[key], completed=done, total=size)
 
     def _clear(self) -> None:
         """Take the bars of what is over away."""
