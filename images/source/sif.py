@@ -10,13 +10,13 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from images.errors import Error
 from images.interruptible import run_interruptible
-from images.progress import ArchiveUnpacking, Progress
+from images.progress import ArchiveAdvanced, ArchiveUnpacking, Progress
 from images.source.contract import Provenance, SourceOptions
 from images.source.naming import name_of_file
 from images.source.unpacking import MalformedArchive, open_archive
@@ -46,6 +46,9 @@ _ARCHITECTURES = {
 }
 _SQUASHFS_MAGIC = b"hsqs"
 _MESSAGE_LINES = 3
+_MAX_SAID = 1 << 16
+_LOOK_SECONDS = 0.1
+"""Between two looks at how far unsquashfs is."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 HEAD = _HEADER.size
@@ -149,7 +152,11 @@ class SquashfsSource:
     async def unpack(self, rootfs: Path, progress: Progress) -> Provenance:
         partition = await run_interruptible(lambda stopped: find_partition(self._path))
         progress(ArchiveUnpacking(path=self._path))
-        reason = await _unsquash(self._path, partition.offset, rootfs)
+
+        def report(done: int) -> None:
+            progress(ArchiveAdvanced(name=self._path.name, size=partition.size, done=min(done, partition.size)))
+
+        reason = await _unsquash(self._path, partition.offset, rootfs, report)
         if reason is None:
             return Provenance(reference=str(self._path.resolve()), architecture=partition.architecture or None)
         if (full := os.strerror(errno.ENOSPC)) in reason:
@@ -159,8 +166,8 @@ class SquashfsSource:
         )
 
 
-async def _unsquash(path: Path, offset: int, target: Path) -> str | None:
-    """None, or what went wrong. Raises ToolMissing."""
+async def _unsquash(path: Path, offset: int, target: Path, report: Callable[[int], None]) -> str | None:
+    """None, or what went wrong; `report` is told how many bytes have been read. Raises ToolMissing."""
     # The target is there already, which needs -force.
     options = ["-no-progress", "-quiet", "-force", "-strict-errors", "-offset", str(offset), "-dest", str(target)]
     try:
@@ -176,7 +183,8 @@ async def _unsquash(path: Path, offset: int, target: Path) -> str | None:
     except FileNotFoundError:
         raise ToolMissing from None
     try:
-        _, said = await process.communicate()
+        said = await _listen(process, report)
+        await process.wait()
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -186,6 +194,30 @@ async def _unsquash(path: Path, offset: int, target: Path) -> str | None:
         return None
     lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
     return "; ".join(lines[:_MESSAGE_LINES])[:300] or f"exit status {process.returncode}"
+
+
+async def _listen(process: asyncio.subprocess.Process, report: Callable[[int], None]) -> bytes:
+    """What it writes to standard error, until it closes that, the beginning at least."""
+    assert process.stderr is not None
+    said = b""
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                more = await process.stderr.read(_MAX_SAID)
+        except TimeoutError:
+            # unsquashfs before 4.6 tells nobody but a terminal how far it is, but what it reads is its file, and little else.
+            with contextlib.suppress(OSError):
+                report(_bytes_read(process.pid))
+            continue
+        if not more:
+            return said
+        said = (said + more)[:_MAX_SAID]
+
+
+def _bytes_read(pid: int) -> int:
+    """Bytes that a process has asked for by read(2) and its like (proc_pid_io(5)). Raises OSError."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), 0)
 
 
 def _die_with_parent() -> None:
