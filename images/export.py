@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from images.generation import Generation, begin_entries, end_archive
 from images.generations import GenerationBroken
 
 _CHUNK = 1 << 20
+Report = Callable[[int, int], None]
 
 
 class ExportExists(Error):
@@ -35,8 +36,12 @@ class ExportFailed(Error):
         )
 
 
-def initramfs(generation: Generation) -> Iterator[bytes]:
-    """The file's bytes; every segment is checked against its digest on the way. Raises GenerationBroken."""
+def initramfs(generation: Generation, report: Report | None = None) -> Iterator[bytes]:
+    """The file's bytes; every segment is checked against its digest on the way. Raises GenerationBroken.
+
+    `report` is told how many bytes of segments have gone out, of how many.
+    """
+    total, sent = sum(segment.size for segment in generation.manifest.segments), 0
     stream = compressor(Compression(generation.manifest.compression))
     begin = stream.compress(cpio.archive(begin_entries(generation.digest))) + stream.flush()
     size = len(begin)
@@ -48,13 +53,16 @@ def initramfs(generation: Generation) -> Iterator[bytes]:
                 digest.update(chunk)
                 size += len(chunk)
                 yield chunk
+                sent += len(chunk)
+                if report is not None:
+                    report(sent, total)
         if f"sha256:{digest.hexdigest()}" != segment.digest:
             raise GenerationBroken(generation.digest, path)
     # The kernel reads an archive that is not compressed from a multiple of four on.
     yield cpio.padding(size) + end_archive(generation.digest)
 
 
-def export(generation: Generation, target: Path, *, force: bool = False) -> int:
+def export(generation: Generation, target: Path, *, force: bool = False, report: Report | None = None) -> int:
     """Write `target` whole or not at all, readable by its owner only; its size in bytes.
 
     Raises ExportExists without `force`, ExportFailed or GenerationBroken. The caller holds the store's lock (`in_use`).
@@ -63,7 +71,7 @@ def export(generation: Generation, target: Path, *, force: bool = False) -> int:
     _check(place, target, force=force)
     try:
         with _unnamed(place.parent) as file:
-            for chunk in initramfs(generation):
+            for chunk in initramfs(generation, report):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())

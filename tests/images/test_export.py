@@ -126,6 +126,15 @@ def test_no_rendition_of_a_damaged_generation(catalog: Catalog, generation: Gene
     assert list((catalog.provision / "renditions").iterdir()) == []
 
 
+def test_an_export_tells_how_far_it_is(generation: Generation, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    size = export(generation, tmp_path / "file", report=lambda done, total: told.append((done, total)))
+    total = sum(segment.size for segment in generation.manifest.segments)
+    assert {whole for _, whole in told} == {total}
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1][0] == total < size
+
+
 def archives(path: Path) -> list[tuple[bytes, bytes]]:
     """Entries with their contents, as the kernel reads the file: archives compressed or not, zeros between them."""
     unpacked = subprocess.run(["gzip", "-dc", path], capture_output=True).stdout

@@ -6,7 +6,7 @@ import click
 
 from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
-from bootsvc.cli.image.progress import build_progress
+from bootsvc.cli.image.progress import job_progress
 from bootsvc.cli.image.site import builder, need_root
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.users import complete_sync, sync_users, syncuser_option
@@ -48,7 +48,7 @@ def run_build(catalog: Catalog, words: Vocabulary, name: str, *, force: bool = F
     need_root(f"build {name!r}")
     complete_sync(catalog, name)
     context = BuildContext(own=own_files(), built_by=builder(), now=time.time(), force=force)
-    with build_progress() as report:
+    with job_progress("compressing") as report:
         done = rebuild(catalog, name, context, report)
     for warning in done.warnings:
         warn(warning)

@@ -8,6 +8,7 @@ import click
 from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.formats import size_text
+from bootsvc.cli.image.progress import job_progress
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.vocabulary import Vocabulary
@@ -33,12 +34,13 @@ def add_export(group: Noun, words: Vocabulary) -> None:
         need_root(f"export {words.noun} {name!r}")
         with store_lock.in_use(catalog.provision):
             chosen = _choose(catalog, name, generation)
-            if file == "-":
-                for chunk in initramfs(chosen):
-                    sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-                return
-            size = export(chosen, Path(file), force=force)
+            with job_progress("writing") as report:
+                if file == "-":
+                    for chunk in initramfs(chosen, report):
+                        sys.stdout.buffer.write(chunk)
+                    sys.stdout.buffer.flush()
+                    return
+                size = export(chosen, Path(file), force=force, report=report)
         print(f"Exported generation {short(chosen.digest)} of {name} to {file} ({size_text(size)})")
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while an image is built: a bar on a terminal's standard error."""
+"""What a person sees while an image is built or exported: a bar on a terminal's standard error."""
 
 import contextlib
 import sys
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 WORTH_A_BAR = 64 << 20
-"""Bytes of files from which on a build is watched; rich, which draws the bar, takes longer to load than some segments."""
+"""Bytes from which on a job is watched; rich, which draws the bar, takes longer to load than some segments."""
 
 
 @contextlib.contextmanager
-def build_progress() -> Iterator[Callable[[int, int], None]]:
-    """Reports a build: bytes of files that are compressed, of how many; a small build is over before a bar is drawn."""
+def job_progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Reports one job, by what it does: bytes that are done, of how many; a small one is over before a bar is drawn."""
     with contextlib.ExitStack() as opened:
         advance: Callable[[int], None] | None = None
 
@@ -23,16 +23,16 @@ def build_progress() -> Iterator[Callable[[int, int], None]]:
             if total < WORTH_A_BAR:
                 return
             if advance is None:
-                advance = _counting(opened.enter_context(progress_bars()), total)
+                advance = _counting(opened.enter_context(progress_bars()), text, total)
             advance(done)
 
         yield report
 
 
-def _counting(bars: "Progress | None", total: int) -> Callable[[int], None]:
+def _counting(bars: "Progress | None", text: str, total: int) -> Callable[[int], None]:
     if bars is None:
         return lambda done: None
-    task = bars.add_task("compressing", total=total)
+    task = bars.add_task(text, total=total)
     return lambda done: bars.update(task, completed=done)
 
 
