@@ -1,6 +1,7 @@
 """What commands that were killed left behind, cleared away by the next one; what a living command uses stays."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def clear(catalog: Catalog) -> None:
     with contextlib.suppress(OSError, store_lock.StoreBusy):
         if any(_unfinished(catalog.provision)):
             with store_lock.alone(catalog.provision, wait=0):
-                _remove_unfinished(catalog.provision)
+                _remove_unfinished(catalog)
     with contextlib.suppress(OSError):
         for record in catalog.chroots.glob("*/.rootfs.mountpoints*"):
             _tidy(catalog, record.parent.name)
@@ -37,11 +38,17 @@ def _unfinished(provision: Path) -> Iterator[Path]:
     """Who writes these holds the store's lock together with others, so whoever has it alone finds only strays."""
     for pattern in ("segments", "kernels", "generations", "images/*", "images/*/history"):
         yield from provision.glob(f"{pattern}/.new-*")
+    yield from provision.glob("generations/.old-*")
 
 
-def _remove_unfinished(provision: Path) -> None:
-    for path in list(_unfinished(provision)):
-        if path.is_dir() and not path.is_symlink():
+def _remove_unfinished(catalog: Catalog) -> None:
+    # Only after a crash; most commands need not load what a pruning needs.
+    from images import prune
+
+    for path in list(_unfinished(catalog.provision)):
+        if path.name.startswith(prune.GOING):
+            prune.finish_removal(catalog.generations, path, time.time())
+        elif path.is_dir() and not path.is_symlink():
             remove_tree(path)
         else:
             path.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ from images.rootfs import remove_tree
 KEEP = 5
 LEASE_SECONDS = 86_400 + 60
 """A day, and the minute for which the server does not note that it hands out the same generation again."""
+GOING = ".old-"
+"""Begins the name of a generation's folder that is being removed."""
 STALE_SECONDS = 3_600
 """Age of an overlay's temporary file from which on its writer, who holds no lock, is dead."""
 
@@ -118,20 +120,30 @@ def _doomed(generations: Generations, names: Collection[str], keep: int, now: fl
 def _remove(generations: Generations, doomed: Doomed, now: float) -> bool:
     """Rename, look once more whether a node was given it in that moment, remove; False when it had to stay."""
     folder = generations.folder(doomed.digest)
-    trash = folder.with_name(f".old-{folder.name}")
+    trash = folder.with_name(f"{GOING}{folder.name}")
     try:
         folder.rename(trash)
     except FileNotFoundError:
         return False
+    return finish_removal(generations, trash, now)
+
+
+def finish_removal(generations: Generations, trash: Path, now: float) -> bool:
+    """Remove a generation whose folder has its `GOING` name, and its lines in histories; False when it had to stay.
+
+    A pruning that was killed has left it so; the caller holds the store's lock alone. Raises OSError.
+    """
+    folder = trash.with_name(trash.name.removeprefix(GOING))
     try:
         handed = (trash / "handed").stat().st_mtime
     except FileNotFoundError:
         handed = 0.0
-    if now - handed < LEASE_SECONDS:
+    if now - handed < LEASE_SECONDS and not folder.exists():
         trash.rename(folder)
         return False
-    for name in doomed.images:
-        (generations.provision / "images" / name / "history" / folder.name).unlink(missing_ok=True)
+    if not folder.exists():
+        for line in generations.provision.glob(f"images/*/history/{folder.name}"):
+            line.unlink(missing_ok=True)
     remove_tree(trash)
     return True
 
@@ -166,7 +178,7 @@ def _temporaries(generations: Generations, now: float) -> Iterator[Path]:
     """What processes that were killed left behind. Whoever writes holds the store's lock, but for overlays."""
     provision = generations.provision
     for folder in (generations.segments.root, generations.kernels.root, provision / "generations", provision / "images"):
-        yield from (path for path in _files(folder) if path.name.startswith((".new-", ".old-", ".staging-delete-")))
+        yield from (path for path in _files(folder) if path.name.startswith((".new-", GOING, ".staging-delete-")))
     for folder in (*_files(provision / "generations"), *_files(provision / "images")):
         yield from folder.glob(".new-*")
         # Lines of generations whose folder went, but whose line did not: the pruning was killed in between.

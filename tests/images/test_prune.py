@@ -1,6 +1,7 @@
 """Pruning removes what no node and no rollback needs, and nothing else."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from built_images import NOW, add_image, build, catalog_of, change, current, dig
 
 from images import prune, store_lock
 from images.catalog import Catalog
+from images.leftovers import clear
 from images.prune import LEASE_SECONDS, DamagedGeneration
 from images.rendition import find_or_make, rendition_path
 from images.rollback import roll_back
@@ -37,6 +39,26 @@ def test_prune_keeps_the_last_ones_and_all_that_they_need(catalog: Catalog) -> N
     needed = {s.digest for g in made[2:] for s in g.manifest.segments} | {k.digest for k in made[3].manifest.kernels}
     assert objects(catalog) == needed
     assert prune_all(catalog, keep=2) == prune.Plan(generations=(), strays=())
+
+
+def test_a_removal_that_was_killed_is_finished_or_undone_by_the_next_command(catalog: Catalog) -> None:
+    """Killed just after the rename: a node may have been given the generation in that moment."""
+    made = [change(catalog, text).generation.digest for text in "abc"]
+    catalog.generations.mark_handed(made[0], time.time())
+    catalog.generations.mark_handed(made[1], time.time() - LEASE_SECONDS)
+    for digest in made[:2]:
+        folder = catalog.generations.folder(digest)
+        folder.rename(folder.with_name(f".old-{folder.name}"))
+    with store_lock.in_use(catalog.provision):
+        clear(catalog)
+    assert len(list((catalog.provision / "generations").glob(".old-*"))) == 2, "a pruning may be at work"
+    clear(catalog)
+    assert sorted(catalog.generations.digests()) == sorted([made[0], made[2]])
+    assert list((catalog.provision / "generations").glob(".*")) == []
+    assert digests(catalog) == [made[2], made[0]]
+    found = catalog.generations.get(made[0])
+    assert found is not None
+    assert found.missing() == []
 
 
 def test_prune_keeps_current_pinned_and_handed_out(catalog: Catalog) -> None:
