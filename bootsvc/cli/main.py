@@ -124,7 +124,7 @@ def run(args: Sequence[str]) -> int:
     except click.ClickException as exc:
         return _complain(exc.format_message(), None, code=1)
     except (click.Abort, KeyboardInterrupt):
-        return 130
+        return _complain("interrupted", None, code=130)
     except BrokenPipeError:
         # The reader has gone; the interpreter would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -252,6 +253,29 @@ def test_closed_streams_are_no_files(root: Path) -> None:
     command = f'exec {sys.executable} -c "{code}" version <&- >&-'
     result = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=True)
     assert result.stderr == "3"
+
+
+def test_an_interrupt_while_it_is_loaded_says_nothing(root: Path) -> None:
+    """A module that takes for ever to load stands in for a slow disk."""
+    (root / "slow").mkdir()
+    slow = "import sys, time\nprint('loading', flush=True)\ntime.sleep(60)\n"
+    (root / "slow/click.py").write_text(slow)
+    code = f"import sys; sys.path.insert(0, {str(root / 'slow')!r}); from bootsvc.cli.entry import main; sys.exit(main())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_an_interrupt_is_one_sentence(wwctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(store: Store) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "load", interrupt)
+    code, out, err = wwctl("node list")
+    assert (code, out, err.strip()) == (130, "", "wwctl: interrupted")
 
 
 @pytest.mark.parametrize("line", ["", "container", "image --help"])
