@@ -28,6 +28,7 @@ PURE = (
     "bootsvc.dhcp.packet",
     "bootsvc.dhcp.proxy",
     "bootsvc.dhcp.request",
+    "bootsvc.dhcp.reservations",
     "bootsvc.dns.answer",
     "bootsvc.dns.answer_body",
     "bootsvc.dns.cache",

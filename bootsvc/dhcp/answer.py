@@ -90,13 +90,13 @@ def _request(request: BootRequest, node: Node | None, lease: Lease | None, site:
         return _grant(ACK, request, node, lease, site)
     phase = request.phase
     if lease is not None:
-        return _nak(request, f"{wanted} is not yours; {lease.address} is", site)
+        return refuse(request, f"{wanted} is not yours; {lease.address} is", site)
     # No record of the client. What was sent to us alone, or asks for an address of another network, is refused at
     # once; for the rest the RFC wants silence, since another server may know the client.
     if phase in (Phase.SELECTING, Phase.RENEWING):
-        return _nak(request, f"no lease for {wanted}", site)
+        return refuse(request, f"no lease for {wanted}", site)
     if not request.relayed and wanted not in site.network:
-        return _nak(request, f"{wanted} is not on {site.network}", site)
+        return refuse(request, f"{wanted} is not on {site.network}", site)
     return Ignored(f"{phase.value} of {wanted}: no record of this machine")
 
 
@@ -116,7 +116,8 @@ def _no_lease(request: BootRequest, node: Node | None, site: Site) -> Ignored:
     return Ignored(f"{_who(request, node)}, and {used_up if site.dhcp.range_start else 'no range is configured'}")
 
 
-def _nak(request: BootRequest, why: str, site: Site) -> Reply:
+def refuse(request: BootRequest, why: str, site: Site) -> Reply:
+    """NAK: the client is to begin anew."""
     pairs = [
         options.MESSAGE_TYPE.pair(Message.NAK),
         options.SERVER_ID.pair(site.server),

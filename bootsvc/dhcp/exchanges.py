@@ -8,14 +8,15 @@ from typing import Protocol
 
 from bootsvc.clock import steady
 from bootsvc.config import Config
-from bootsvc.dhcp.answer import Reply, answer
+from bootsvc.dhcp.answer import Reply, answer, refuse
 from bootsvc.dhcp.layout import served
-from bootsvc.dhcp.leases import Lease, lease_for, reservation
+from bootsvc.dhcp.leases import Lease, lease_for
 from bootsvc.dhcp.networks import Networks
-from bootsvc.dhcp.options import DECLINE, DISCOVER, RELEASE
+from bootsvc.dhcp.options import DECLINE, DISCOVER, RELEASE, REQUEST
 from bootsvc.dhcp.proxy import proxy_answer
-from bootsvc.dhcp.reporting import OnEvent, Reporter
+from bootsvc.dhcp.reporting import Counters, OnEvent, Reporter
 from bootsvc.dhcp.request import Arrival, BootRequest
+from bootsvc.dhcp.reservations import reservation
 from bootsvc.dhcp.settings import Mode
 from bootsvc.dhcp.site import Site
 from bootsvc.errors import BadState, Ignored, MalformedPacket
@@ -56,6 +57,22 @@ class Wire(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """An answer that waits until it is known whether another machine uses the address (RFC 2131 §3.1, step 2)."""
+
+    address: IPv4Address
+    site: Site
+    wire: Wire
+    request: BootRequest
+
+
+class Look(Protocol):
+    """Has it found out who uses a doubtful address, and `Exchanges.settle` told; False: that cannot be done here and now."""
+
+    def __call__(self, doubt: Doubt) -> bool: ...
+
+
 class Leases(Protocol):
     """Where dynamic leases survive a restart."""
 
@@ -66,32 +83,18 @@ class Leases(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Counters:
-    """What arrived since the start, for `/status`."""
-
-    received: int = 0
-    answered: int = 0
-    ignored: int = 0
-    malformed: int = 0
-    """Datagrams that are not DHCP."""
-    elsewhere: int = 0
-    """Datagrams of another interface."""
-    unsaved: int = 0
-    """ACKs withheld because their lease could not be saved."""
-    unsent: int = 0
-    declined: int = 0
-    """Addresses that a client found in use."""
-    conflicts: int = 0
-    """Free addresses that our own ARP probes found in use."""
-
-
 class Exchanges:
     """Answers messages; configuration and nodes are asked for on each one, so a reload only swaps what they return."""
 
     def __init__(
-        self, config: Callable[[], Config], nodes: Callable[[], Nodes], leases: Leases, on_event: OnEvent | None = None
+        self,
+        config: Callable[[], Config],
+        nodes: Callable[[], Nodes],
+        leases: Leases,
+        on_event: OnEvent | None = None,
+        look: Look = lambda _doubt: False,
     ) -> None:
+        self._look = look
         self._config = config
         self._nodes = nodes
         self._leases = leases
@@ -124,13 +127,17 @@ class Exchanges:
         request = self._parse(wire, datagram)
         if request is None:
             return
-        nodes, now = self._current(), steady()
+        nodes = self._current()
         node = nodes.by_hwaddr(request.hwaddr)
         site = self.networks.find_site(request, wire.index, node)
         if site is None:
             self.counters.elsewhere += 1
             return
         self.reporter.received(request, node)
+        self._decide(wire, site, request, node, nodes)
+
+    def _decide(self, wire: Wire, site: Site, request: BootRequest, node: Node | None, nodes: Nodes) -> None:
+        now = steady()
         if site.dhcp.mode is _PROXY:
             self._reply(wire, site, request, node, proxy_answer(request, node, site))
             return
@@ -142,6 +149,10 @@ class Exchanges:
         if node is not None and reserved is not None and lease is not reserved and request.message is DISCOVER:
             self.reporter.outside(request, node, reserved, lease, site)
         reply = answer(request, node, lease, site)
+        if lease is not None and lease.doubtful and isinstance(reply, Reply) and int(reply.packet.yiaddr):
+            doubt = Doubt(address=lease.address, site=site, wire=wire, request=request)
+            if self._look(doubt):
+                return
         if isinstance(reply, Ignored) or reply.bind is None:
             self._reply(wire, site, request, node, reply)
             return
@@ -151,6 +162,31 @@ class Exchanges:
             return
         self._unsaved += 1
         self._leases.write_lease(bound, partial(self._saved, wire, site, request, node, reply))
+
+    def settle(self, doubt: Doubt, user: str | None) -> None:
+        """What was asked of `look`: who else uses the address, if anybody; now its machine gets its answer."""
+        wire, request, name = doubt.wire, doubt.request, doubt.site.name
+        nodes = self._current()
+        node = nodes.by_hwaddr(request.hwaddr)
+        site = self.networks.find_site(request, wire.index, node)
+        if site is None or site.name != name:
+            return
+        table = self.networks.table(name)
+        # It may well have the address still, and answer for it itself.
+        if user is None or user == request.hwaddr:
+            table.prove(request.hwaddr, doubt.address, steady())
+        elif (lease := table.set_aside(doubt.address, user, steady())) is not None:
+            self.conflict(request.interface, lease)
+            if request.message is REQUEST:
+                self._reply(wire, site, request, node, refuse(request, f"{doubt.address} is used by another machine", site))
+                return
+        self._decide(wire, site, request, node, nodes)
+
+    def conflict(self, interface: str, lease: Lease) -> None:
+        """An address was set aside because a machine uses it that did not get it here."""
+        self.counters.conflicts += 1
+        self._leases.write_lease(lease, unneeded)
+        self.reporter.conflict(interface, lease.address, lease.hwaddr)
 
     def receive_proxy(self, wire: Wire, datagram: Datagram) -> None:
         """Port 4011: a ROM asks the boot server that it chose among the proxy's offers."""

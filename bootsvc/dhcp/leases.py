@@ -1,4 +1,4 @@
-"""Addresses of machines: reservations from nodes, and a table of leases for all others. Pure: `now` is an argument."""
+"""Addresses of machines: a table of leases, and which of them a message is about. Pure: `now` is an argument."""
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +11,6 @@ from msgspec.structs import replace
 from bootsvc.dhcp.option_values import address as interned
 from bootsvc.dhcp.options import DISCOVER, REQUEST
 from bootsvc.dhcp.request import BootRequest, Phase
-from bootsvc.dhcp.settings import MAX_MTU, MIN_MTU
-from netboot.node import NetDev, Node
 
 MAX_LEASES = 65536
 """Rows of the table, one an address: a flood of made-up hardware addresses cannot grow it further."""
@@ -49,6 +47,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gateway: IPv4Address | None = None
     mtu: int | None = None
     """Of a reservation whose device has its own, in bytes; None: the served network's."""
+    doubtful: bool = False
+    """Given because its machine named it or had it before: whether another uses it meanwhile is not known yet."""
 
 
 class LeaseTable:
@@ -56,7 +56,8 @@ class LeaseTable:
 
     A lease that expired stays as its machine's previous address until the address is needed for another. Free addresses can
     be taken out for a check of whether somebody uses them (`to_check`, `checked`); checked ones are given first, and an
-    address whose check is not over is given all the same when there is no better one: no client waits for it.
+    address whose check is not over is given all the same when there is no better one: no client waits for it. One that a
+    client names, or had until a while ago, is marked `doubtful`: it is looked at before it is told (`prove`, `set_aside`).
     """
 
     def __init__(self, excluded: Callable[[IPv4Address], bool]) -> None:
@@ -114,16 +115,37 @@ class LeaseTable:
         lease = self.find(hwaddr)
         if lease is not None and lease.state is _BOUND and lease.expires > now:
             return lease
-        address = lease.address if lease is not None else self._choose(requested, now)
+        if lease is not None:
+            return self._offer(hwaddr, lease.address, now, doubtful=is_doubtful(lease, now))
+        address = self._choose(requested, now)
         if address is None:
             return None
-        return self._put(Lease(address=address, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=_OFFERED))
+        # Whoever asks for nothing gets a checked one, if there is any.
+        doubtful = address == requested and self._taken_out.get(int(address)) is None
+        return self._offer(hwaddr, address, now, doubtful=doubtful)
 
     def regain(self, hwaddr: str, requested: IPv4Address, now: float) -> Lease | None:
         """The offer of just this address, made anew: a restart forgets offers, and the client still has ours."""
         if not self.in_range(requested) or not self._usable(requested, now):
             return None
-        return self._put(Lease(address=requested, hwaddr=hwaddr, expires=now + OFFER_SECONDS, state=_OFFERED))
+        return self._offer(hwaddr, requested, now, doubtful=True)
+
+    def _offer(self, hwaddr: str, address: IPv4Address, now: float, *, doubtful: bool) -> Lease:
+        expires = now + OFFER_SECONDS
+        return self._put(Lease(address=address, hwaddr=hwaddr, expires=expires, state=_OFFERED, doubtful=doubtful))
+
+    def prove(self, hwaddr: str, address: IPv4Address, now: float) -> None:
+        """Nobody else uses the machine's address, which was doubtful."""
+        lease = self._by_hwaddr.get(hwaddr)
+        if lease is not None and lease.address == address and is_doubtful(lease, now):
+            self._offer(hwaddr, address, now, doubtful=False)
+
+    def set_aside(self, address: IPv4Address, user: str, now: float) -> Lease | None:
+        """The machine `user` uses the address. None: it does so by right."""
+        holder = self._by_address.get(int(address))
+        if holder is not None and holder.hwaddr == user and holder.state is _BOUND and holder.expires > now:
+            return None
+        return self._put(Lease(address=address, hwaddr=user, expires=now + DECLINE_SECONDS, state=_DECLINED))
 
     def bind(self, lease: Lease, seconds: int, now: float) -> Lease:
         """The lease as it must be saved before its ACK leaves."""
@@ -162,7 +184,7 @@ class LeaseTable:
             self._taken_out[number] = now
             return None
         del self._taken_out[number]
-        return self._put(Lease(address=address, hwaddr=user, expires=now + DECLINE_SECONDS, state=LeaseState.DECLINED))
+        return self.set_aside(address, user, now)
 
     def _choose(self, requested: IPv4Address | None, now: float) -> IPv4Address | None:
         if requested is not None and self.in_range(requested) and self._usable(requested, now):
@@ -228,36 +250,9 @@ class LeaseTable:
             del self._by_hwaddr[lease.hwaddr]
 
 
-def reservation(node: Node | None, hwaddr: str, network: IPv4Network) -> Lease | None:
-    """The address that nodes.conf gives to this hardware address, or None."""
-    for owned, device in node.hwaddrs() if node is not None else ():
-        if owned == hwaddr and device.ipaddr is not None:
-            own = _own_network(device, network)
-            return Lease(
-                address=device.ipaddr,
-                hwaddr=hwaddr,
-                state=LeaseState.RESERVED,
-                network=own,
-                gateway=device.gateway,
-                mtu=_mtu(device),
-            )
-    return None
-
-
-def _mtu(device: NetDev) -> int | None:
-    """A text in nodes.conf that is no MTU is told to nobody; `wwctl` and the overlays refuse it by name."""
-    text = device.mtu
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return value if MIN_MTU <= value <= MAX_MTU else None
-
-
-def _own_network(device: NetDev, network: IPv4Network) -> IPv4Network | None:
-    """A netmask in nodes.conf holds for addresses behind a relay; on the served network its own mask is the truth."""
-    # Nearly every node is on the served network, and making an interface of texts takes longer than the whole answer.
-    if device.ipaddr is None or device.ipaddr in network:
-        return None
-    interface = device.interface
-    return None if interface is None else interface.network
+def is_doubtful(lease: Lease, now: float) -> bool:
+    """Whether somebody else may have come to use the address: nobody looked, or its machine had it until a while ago."""
+    return lease.doubtful or lease.expires + CHECK_SECONDS <= now
 
 
 def lease_for(
@@ -273,6 +268,8 @@ def lease_for(
     lease = table.find(request.hwaddr)
     if lease is None and request.message is REQUEST and request.phase is Phase.SELECTING and request.requested:
         return table.regain(request.hwaddr, request.requested, now)
+    if lease is not None and not lease.doubtful and is_doubtful(lease, now):
+        return replace(lease, doubtful=True)
     return lease
 
 

@@ -1,7 +1,8 @@
-"""What the DHCP server says: a line for each message within a budget, each complaint once, and events for the boot record."""
+"""What the DHCP server tells: a line for each message within a budget, each complaint once, counters, and boot events."""
 
 import logging
 import time
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -35,6 +36,26 @@ _OS = Client.OS
 _STAGES = {message: f"DHCP {message.name}" for message in Message}
 # Looking up an enum's member calls into Python for its hash.
 _ACK_STAGE = _STAGES[ACK]
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What arrived since the start, for `/status`."""
+
+    received: int = 0
+    answered: int = 0
+    ignored: int = 0
+    malformed: int = 0
+    """Datagrams that are not DHCP."""
+    elsewhere: int = 0
+    """Datagrams of another interface."""
+    unsaved: int = 0
+    """ACKs withheld because their lease could not be saved."""
+    unsent: int = 0
+    declined: int = 0
+    """Addresses that a client found in use."""
+    conflicts: int = 0
+    """Addresses that our own ARP probes found in use by a machine to which they were not given."""
 
 
 class OnEvent(Protocol):

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from bootsvc.clock import steady
 from bootsvc.config import Config
-from bootsvc.dhcp.exchanges import Exchanges, Leases, Nodes, unneeded
+from bootsvc.dhcp.conflicts import Conflicts
+from bootsvc.dhcp.exchanges import Exchanges, Leases, Nodes
 from bootsvc.dhcp.layout import by_interface
 from bootsvc.dhcp.reporting import OnEvent
 from bootsvc.dhcp.rivals import find_rival, probe
@@ -16,14 +16,10 @@ from bootsvc.dhcp.settings import Mode
 from bootsvc.dhcp.site import Site
 from bootsvc.dhcp.wire import Wire
 from bootsvc.errors import NoInterface, PortUnavailable
-from bootsvc.net.arp import find_users
 from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, is_current, list_links
 
 log = logging.getLogger(__name__)
 
-CHECKED_ADDRESSES = 32
-"""Free addresses of each range that are kept checked by ARP, so that a client need not wait for it."""
-CHECK_FREE_SECONDS = 1.0
 PROBE_SECONDS = 600.0
 """Between two questions of ours for other DHCP servers."""
 QUIET_SECONDS, QUIET_PROBES = 10.0, 3
@@ -47,7 +43,8 @@ class DhcpService:
         """Interfaces on which another server has given an address since the last probe."""
         self._config = config
         self._leases = leases
-        self._exchanges = Exchanges(config, nodes, leases, on_event)
+        self._conflicts = Conflicts(self._lending)
+        self._exchanges = Exchanges(config, nodes, leases, on_event, self._conflicts.ask)
         self.counters = self._exchanges.counters
         self._reporter, self._networks = self._exchanges.reporter, self._exchanges.networks
         self._wires: dict[int, Wire] = {}
@@ -65,7 +62,7 @@ class DhcpService:
             ready.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tend_wires())
-                group.create_task(self._check_free())
+                group.create_task(self._conflicts.run(self._exchanges))
                 group.create_task(self._look_for_rivals())
         finally:
             for wire in self._wires.values():
@@ -116,27 +113,11 @@ class DhcpService:
                 log.info("dhcp listening if=%s address=%s network=%s", link.name, link.address, link.network)
         self._exchanges.serve([wire.links for wire in self._wires.values()], self._own)
 
-    async def _check_free(self) -> None:
-        """Keep some free addresses of each attached range checked by ARP."""
-        while True:
-            for link, site in [pair for wire in self._wires.values() for pair in self._lending(wire)]:
-                table = self._networks.table(site.name)
-                due = table.to_check(CHECKED_ADDRESSES, steady())
-                try:
-                    users = await find_users(link, due) if due else {}
-                except OSError as exc:
-                    log.debug("no ARP on %s: %s", link.name, exc.strerror)
-                    users = {}
-                for address in due:
-                    lease = table.checked(address, users.get(address), steady())
-                    if lease is not None:
-                        self.counters.conflicts += 1
-                        self._leases.write_lease(lease, unneeded)
-                        self._reporter.conflict(link.name, address, lease.hwaddr)
-            await asyncio.sleep(CHECK_FREE_SECONDS)
+    def _lending(self) -> list[tuple[Link, Site]]:
+        """The attached networks that lend addresses, each with our link there."""
+        return [pair for wire in self._wires.values() for pair in self._lending_on(wire)]
 
-    def _lending(self, wire: Wire) -> list[tuple[Link, Site]]:
-        """The networks on an interface that lend addresses, each with our link there."""
+    def _lending_on(self, wire: Wire) -> list[tuple[Link, Site]]:
         here = self._networks.served(wire.index)
         sites = () if here is None or wire.proxy else here.direct
         return [

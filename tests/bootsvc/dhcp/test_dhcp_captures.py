@@ -18,12 +18,13 @@ from bootsvc.config import Config
 from bootsvc.dhcp import options
 from bootsvc.dhcp.answer import Reply, answer
 from bootsvc.dhcp.layout import served
-from bootsvc.dhcp.leases import lease_for, reservation
+from bootsvc.dhcp.leases import lease_for
 from bootsvc.dhcp.networks import Networks
 from bootsvc.dhcp.options import Message, Option
 from bootsvc.dhcp.packet import Packet
 from bootsvc.dhcp.proxy import PROXY_PORT, proxy_answer
 from bootsvc.dhcp.request import Arrival, BootRequest, Client
+from bootsvc.dhcp.reservations import reservation
 from bootsvc.dhcp.settings import Mode
 from bootsvc.errors import Ignored, MalformedPacket
 from bootsvc.net.links import Link

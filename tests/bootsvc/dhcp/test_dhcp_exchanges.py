@@ -14,7 +14,7 @@ from bootsvc.boots import sent_and_why
 from bootsvc.config import Config
 from bootsvc.dhcp import exchanges, options
 from bootsvc.dhcp.answer import Reply
-from bootsvc.dhcp.exchanges import Exchanges
+from bootsvc.dhcp.exchanges import Doubt, Exchanges
 from bootsvc.dhcp.leases import Lease, LeaseState
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.packet import Op, Packet
@@ -102,11 +102,28 @@ class Served:
         self.nodes = NODES
         self.wire, self.disk = Interface(), Disk()
         self.events: list[tuple[object, ...]] = []
-        self.exchanges = Exchanges(lambda: self.config, lambda: self.nodes, self.disk, self._event)
+        self.doubts: list[Doubt] | None = None
+        """What is to be looked at; None: nothing can be."""
+        self.exchanges = Exchanges(lambda: self.config, lambda: self.nodes, self.disk, self._event, self._look)
         self.exchanges.serve([[LINK]], frozenset({SERVER}))
 
     def _event(self, hwaddr: str, node: str | None, stage: str, detail: str, *, ipaddr: IPv4Address | None = None) -> None:
         self.events.append((hwaddr, node, stage, detail, ipaddr))
+
+    def _look(self, doubt: Doubt) -> bool:
+        if self.doubts is None:
+            return False
+        self.doubts.append(doubt)
+        return True
+
+    def look(self, *users: str | None) -> list[Sent]:
+        """The users of the addresses in doubt are found; what is sent then."""
+        assert self.doubts is not None
+        due, self.doubts = self.doubts, []
+        before = len(self.wire.sent)
+        for doubt, user in zip(due, users, strict=True):
+            self.exchanges.settle(doubt, user)
+        return self.wire.sent[before:]
 
     def ask(
         self,
@@ -262,6 +279,92 @@ def test_a_declined_address_is_kept_so_and_given_to_nobody() -> None:
     assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER)] == [LAST]
     assert served.ask(Message.DECLINE, THIRD) == [], "of no address"
     assert served.counted()["declined"] == 1
+
+
+WISH = options.REQUESTED_ADDRESS.pair(LAST)
+STRANGER = "52:54:00:00:00:99"
+
+
+def test_an_address_that_is_asked_for_by_name_is_offered_once_nobody_else_uses_it() -> None:
+    served = Served()
+    served.doubts = []
+    for user in (None, OTHER):
+        assert served.ask(Message.DISCOVER, OTHER, WISH) == []
+        assert served.ask(Message.DISCOVER, OTHER, WISH) == [], "nor when it asks again"
+        first, again = served.doubts
+        assert (first.address, again.address) == (LAST, LAST)
+        del served.doubts[0]
+        assert [sent.data for sent in served.look(user)] == [whole(Message.OFFER, OTHER, LAST)], "its own does no harm"
+        served = Served()
+        served.doubts = []
+    # Without a wish nobody waits.
+    assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER)] == [FIRST]
+    assert served.doubts == []
+
+
+def test_an_address_that_somebody_uses_is_not_offered_to_who_asks_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    served = Served()
+    served.doubts = []
+    served.ask(Message.DISCOVER, OTHER, WISH)
+    assert [sent.packet.yiaddr for sent in served.look(STRANGER)] == [FIRST]
+    (lease,) = served.disk.commit()
+    assert (lease.address, lease.hwaddr, lease.state) == (LAST, STRANGER, LeaseState.DECLINED)
+    assert served.counted() == {"received": 1, "answered": 1, "conflicts": 1}
+    assert f"dhcp {LAST} of the range is used by {STRANGER} on eth1, which did not get it here" in caplog.text
+
+
+@pytest.mark.parametrize("server", [(), (options.SERVER_ID.pair(SERVER),)], ids=["INIT-REBOOT", "SELECTING"])
+def test_an_address_that_was_had_long_ago_is_looked_at_before_it_is_acknowledged(
+    server: tuple[tuple[int, bytes], ...],
+) -> None:
+    """After a restart, too, which forgets what was offered: the client says that it has an offer of ours."""
+    served = Served()
+    served.doubts = []
+    if not server:
+        served.exchanges.networks.table(str(NETWORK)).load([Lease(address=LAST, hwaddr=OTHER, expires=1000.0)])
+    assert served.ask(Message.REQUEST, OTHER, WISH, *server) == []
+    assert served.look(None) == []
+    assert [lease.address for lease in served.disk.commit()] == [LAST]
+    assert [sent.message for sent in served.wire.sent] == [Message.ACK]
+
+    served = Served()
+    served.doubts = []
+    if not server:
+        served.exchanges.networks.table(str(NETWORK)).load([Lease(address=LAST, hwaddr=OTHER, expires=1000.0)])
+    served.ask(Message.REQUEST, OTHER, WISH, *server)
+    (refused,) = served.look(STRANGER)
+    assert refused.message is Message.NAK
+    assert options.ERROR_MESSAGE.find(refused.packet.options) == f"{LAST} is used by another machine"
+    assert [lease.state for lease in served.disk.commit()] == [LeaseState.DECLINED]
+
+
+def test_what_cannot_be_looked_at_is_told_at_once() -> None:
+    served = Served()
+    assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER, WISH)] == [LAST]
+    assert served.request(OTHER, LAST) == []
+    assert [lease.address for lease in served.disk.commit()] == [LAST]
+
+
+def test_what_is_not_told_is_not_looked_at() -> None:
+    """A choice of another server, a wrong address, a machine that is to be ignored, a question about settings."""
+    served = Served(unknown=Unknown.IGNORE)
+    served.doubts = []
+    served.ask(Message.DISCOVER, OTHER, WISH)
+    served.config = replace(served.config, dhcp=replace(served.config.dhcp, unknown=Unknown.OFFER))
+    served.exchanges.networks.table(str(NETWORK)).load([Lease(address=LAST, hwaddr=OTHER, expires=1000.0)])
+    served.ask(Message.REQUEST, OTHER, WISH, options.SERVER_ID.pair(IPv4Address("10.0.0.9")))
+    served.ask(Message.REQUEST, OTHER, options.REQUESTED_ADDRESS.pair(FIRST))
+    served.ask(Message.INFORM, OTHER, ciaddr=LAST)
+    assert served.doubts == []
+    assert [sent.message for sent in served.wire.sent] == [Message.NAK, Message.ACK]
+
+
+def test_a_doubt_of_a_network_that_is_served_no_longer_ends_there() -> None:
+    served = Served()
+    served.doubts = []
+    served.ask(Message.DISCOVER, OTHER, WISH)
+    served.exchanges.serve([], frozenset({SERVER}))
+    assert served.look(None) == []
 
 
 def test_what_came_by_another_interface_is_counted_and_not_read() -> None:

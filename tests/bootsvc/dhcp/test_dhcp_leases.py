@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from bootsvc.dhcp import leases
-from bootsvc.dhcp.leases import DECLINE_SECONDS, OFFER_SECONDS, Lease, LeaseState, LeaseTable, lease_for, reservation
+from bootsvc.dhcp.leases import DECLINE_SECONDS, OFFER_SECONDS, Lease, LeaseState, LeaseTable, lease_for
 from bootsvc.dhcp.options import Message
 from bootsvc.dhcp.request import BootRequest, Client
+from bootsvc.dhcp.reservations import reservation
 from netboot.node import Node, to_node
 
 NETWORK = IPv4Network("10.0.0.0/24")
@@ -283,6 +284,57 @@ def test_a_check_is_repeated_and_covers_expired_addresses() -> None:
     assert [str(address) for address in made.to_check(5, 1 + leases.CHECK_SECONDS)] == ["10.0.0.101", "10.0.0.100"]
     assert addresses(made.find(A)) == ["10.0.0.100"], "an address whose lease is over stays its machine's"
     assert addresses(made.offer(A, None, 400)) == ["10.0.0.100"]
+
+
+def doubtful(lease: Lease | None) -> bool:
+    assert lease is not None
+    return lease.doubtful
+
+
+def test_what_a_machine_names_is_doubtful_unless_it_was_checked() -> None:
+    made = table()
+    for address in made.to_check(2, 0):
+        made.checked(address, None, 0)
+    assert not doubtful(made.offer(A, FIRST, 1))
+    assert not doubtful(made.offer(B, None, 1))
+    assert doubtful(made.offer(C, LAST, 1))
+    assert doubtful(made.offer(C, None, 2)), "until somebody looked"
+    made.prove(B, LAST, 2)
+    made.prove(C, LAST, 2)
+    assert not doubtful(made.offer(C, LAST, 2))
+    made.to_check(1, 2)
+    assert doubtful(made.offer(D, IPv4Address("10.0.0.102"), 2)), "its check is not over"
+    assert doubtful(table().regain(A, FIRST, 0))
+
+
+def test_what_a_machine_had_is_doubtful_after_a_while() -> None:
+    made = table()
+    bound(made, A, 0)
+    late = 100 + leases.CHECK_SECONDS
+    for asked in (request(), request(message=Message.REQUEST, requested=FIRST)):
+        assert [doubtful(lease_for(asked, None, made, NETWORK, now)) for now in (50, late - 1)] == [False, False]
+    made.release(A, FIRST, 200)
+    assert not doubtful(made.offer(A, None, 201)), "its own a moment ago"
+    made = table()
+    bound(made, A, 0)
+    assert doubtful(lease_for(request(message=Message.REQUEST, requested=FIRST), None, made, NETWORK, late))
+    assert doubtful(made.offer(A, None, late))
+    made.prove(A, FIRST, late)
+    assert not doubtful(lease_for(request(message=Message.REQUEST, requested=FIRST), None, made, NETWORK, late))
+    assert not bound(made, A, late).doubtful
+
+
+def test_what_another_machine_uses_is_set_aside_unless_it_is_its_own() -> None:
+    made = table()
+    made.offer(A, FIRST, 0)
+    taken = made.set_aside(FIRST, E, 1)
+    assert taken is not None
+    assert (taken.state, taken.hwaddr, taken.expires) == (LeaseState.DECLINED, E, 1 + DECLINE_SECONDS)
+    assert made.find(A) is None
+    assert addresses(made.offer(A, FIRST, 2)) == ["10.0.0.101"]
+    bound(made, B, 3)
+    assert made.set_aside(IPv4Address("10.0.0.102"), B, 4) is None, "given meanwhile"
+    assert addresses(made.find(B)) == ["10.0.0.102"]
 
 
 def test_an_offer_is_found_again_after_a_restart() -> None:

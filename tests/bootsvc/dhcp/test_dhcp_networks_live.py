@@ -93,6 +93,23 @@ def test_an_address_that_somebody_uses_is_not_given(boot_network: BootNetwork) -
     assert served.stop()["dhcp"]["conflicts"] == 1
 
 
+def test_an_address_that_somebody_uses_is_not_given_to_who_asks_for_it(boot_network: BootNetwork) -> None:
+    """Of a range so large that it is not checked ahead."""
+    wanted = "10.77.0.190"
+    squatter = boot_network.machine("52:54:00:00:02:02")
+    boot_network.on(squatter, "ip", "address", "add", f"{wanted}/24", "dev", "eth0")
+    served = boot_network.serve(range=["10.77.0.100", "10.77.0.199"])
+    other = boot_network.machine("52:54:00:00:02:03")
+    given = boot_network.udhcpc("-r", wanted, namespace=other, device="eth0")
+    assert given is not None, served.log
+    assert given["ip"] != wanted
+    assert f"{wanted} of the range is used by 52:54:00:00:02:02 on boot0" in served.log
+    free = boot_network.udhcpc("-r", "10.77.0.191", namespace=boot_network.machine("52:54:00:00:02:04"), device="eth0")
+    assert free is not None, served.log
+    assert free["ip"] == "10.77.0.191"
+    assert served.stop()["dhcp"]["conflicts"] == 1
+
+
 SIMULATION = """
 import json, socket, sys
 from ipaddress import IPv4Address
