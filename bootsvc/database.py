@@ -25,9 +25,11 @@ _PERHAPS_NO_ROOM = frozenset(
         *(sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
     )
 )
+_ADD_SECONDS = "ALTER TABLE leases ADD COLUMN seconds REAL"
+"""Earlier versions did not keep it, and do not mind it: the schema's number stays."""
 _SCHEMA = """
 CREATE TABLE leases (
-    address TEXT PRIMARY KEY, hwaddr TEXT NOT NULL, expires REAL NOT NULL, state TEXT NOT NULL
+    address TEXT PRIMARY KEY, hwaddr TEXT NOT NULL, expires REAL NOT NULL, state TEXT NOT NULL, seconds REAL
 ) WITHOUT ROWID;
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, hwaddr TEXT NOT NULL, node TEXT, stage TEXT NOT NULL, detail TEXT NOT NULL,
@@ -60,7 +62,7 @@ _ROWS_AT_ONCE = (64, 8, 1)
 """Powers of eight, so that a few prepared statements do for any number of rows; old SQLite takes at most 999 parameters."""
 
 
-LEASE_COLUMNS = ("address", "hwaddr", "expires", "state")
+LEASE_COLUMNS = ("address", "hwaddr", "expires", "state", "seconds")
 EVENT_COLUMNS = ("at", "hwaddr", "node", "stage", "detail", "bytes", "ipaddr")
 # An enum's `value`, and an IPv4Address as text, take longer than the rest of a row.
 _STATES = {state: state.value for state in LeaseState}
@@ -68,7 +70,7 @@ _STATES = {state: state.value for state in LeaseState}
 
 def row_of_lease(lease: Lease) -> Row:
     """Of LEASE_COLUMNS."""
-    return _dotted(lease.address), lease.hwaddr, lease.expires, _STATES[lease.state]
+    return _dotted(lease.address), lease.hwaddr, lease.expires, _STATES[lease.state], lease.seconds
 
 
 def row_of_event(event: LastEvent) -> Row:
@@ -129,6 +131,8 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Kept]:
         connection.execute("PRAGMA synchronous = FULL")
         if _version(path, connection) == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif not _has_seconds(connection):
+            connection.execute(_ADD_SECONDS)
         return connection, (_load_leases(connection), _load_last(connection))
     except (sqlite3.Error, ValueError) as exc:
         connection.close()
@@ -199,12 +203,19 @@ def _room(path: Path) -> int:
 
 def _load_leases(connection: sqlite3.Connection) -> list[Lease]:
     """Oldest first: of two rows of one machine, the later one is its present lease."""
-    rows = connection.execute("SELECT address, hwaddr, expires, state FROM leases ORDER BY expires DESC LIMIT ?", (MAX_LEASES,))
+    seconds = "seconds" if _has_seconds(connection) else "NULL"
+    rows = connection.execute(
+        f"SELECT address, hwaddr, expires, state, {seconds} FROM leases ORDER BY expires DESC LIMIT ?", (MAX_LEASES,)
+    )
     leases = [
-        Lease(address=IPv4Address(address), hwaddr=hwaddr, expires=expires, state=LeaseState(state))
-        for address, hwaddr, expires, state in rows
+        Lease(address=IPv4Address(address), hwaddr=hwaddr, expires=expires, state=LeaseState(state), seconds=seconds)
+        for address, hwaddr, expires, state, seconds in rows
     ]
     return leases[::-1]
+
+
+def _has_seconds(connection: sqlite3.Connection) -> bool:
+    return any(row[1] == "seconds" for row in connection.execute("PRAGMA table_info(leases)"))
 
 
 def _load_last(connection: sqlite3.Connection) -> dict[str, LastEvent]:

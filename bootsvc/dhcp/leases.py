@@ -41,6 +41,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     address: IPv4Address
     hwaddr: str
     expires: float = 0.0
+    seconds: float | None = None
+    """For how long it was lent, or set aside; None: nobody knows any more."""
     state: LeaseState = LeaseState.BOUND
     network: IPv4Network | None = None
     """Of a reservation with its own netmask; None: the served network."""
@@ -145,25 +147,29 @@ class LeaseTable:
         holder = self._by_address.get(int(address))
         if holder is not None and holder.hwaddr == user and holder.state is _BOUND and holder.expires > now:
             return None
-        return self._put(Lease(address=address, hwaddr=user, expires=now + DECLINE_SECONDS, state=_DECLINED))
+        return self._set_aside(address, user, now)
+
+    def _set_aside(self, address: IPv4Address, user: str, now: float) -> Lease:
+        expires = now + DECLINE_SECONDS
+        return self._put(Lease(address=address, hwaddr=user, expires=expires, seconds=DECLINE_SECONDS, state=_DECLINED))
 
     def bind(self, lease: Lease, seconds: int, now: float) -> Lease:
         """The lease as it must be saved before its ACK leaves."""
-        return self._put(Lease(address=lease.address, hwaddr=lease.hwaddr, expires=now + seconds))
+        return self._put(Lease(address=lease.address, hwaddr=lease.hwaddr, expires=now + seconds, seconds=seconds))
 
     def release(self, hwaddr: str, address: IPv4Address, now: float) -> Lease | None:
         """The machine gives its address back; it is kept as its previous one. None: it has no such lease."""
         lease = self._by_hwaddr.get(hwaddr)
         if lease is None or lease.address != address:
             return None
-        return self._put(replace(lease, expires=now, state=LeaseState.RELEASED))
+        return self._put(replace(lease, expires=now, seconds=0.0, state=LeaseState.RELEASED))
 
     def decline(self, hwaddr: str, address: IPv4Address, now: float) -> Lease | None:
         """The machine found its address in use: set aside for DECLINE_SECONDS. None: it has no such lease."""
         lease = self._by_hwaddr.get(hwaddr)
         if lease is None or lease.address != address:
             return None
-        return self._put(replace(lease, expires=now + DECLINE_SECONDS, state=LeaseState.DECLINED))
+        return self._set_aside(lease.address, hwaddr, now)
 
     def to_check(self, wanted: int, now: float) -> list[IPv4Address]:
         """Free addresses whose check is due, so that `wanted` of them are checked; each is to be told to `checked`."""
@@ -248,6 +254,13 @@ class LeaseTable:
         self._by_address.pop(int(lease.address), None)
         if self._by_hwaddr.get(lease.hwaddr) is lease:
             del self._by_hwaddr[lease.hwaddr]
+
+
+def bounded(lease: Lease, now: float) -> Lease:
+    """The lease of an earlier run: it ends no later than if it had begun now, whatever was done to the clock meanwhile."""
+    if lease.seconds is None or lease.expires <= now + lease.seconds:
+        return lease
+    return replace(lease, expires=now + lease.seconds)
 
 
 def is_doubtful(lease: Lease, now: float) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from bootsvc.dhcp.leases import Lease, LeaseTable
+from bootsvc.dhcp.leases import Lease, LeaseTable, bounded
 from bootsvc.dhcp.request import BootRequest
 from bootsvc.dhcp.site import Site
 from netboot.node import Node
@@ -45,9 +45,9 @@ class Networks:
         self._served: Mapping[int, Served] = {}
         self._found: dict[tuple[int, int], Site] = {}
 
-    def load(self, leases: Sequence[Lease]) -> None:
+    def load(self, leases: Sequence[Lease], now: float) -> None:
         """Leases that an earlier run saved; each table takes its own."""
-        self._saved = leases
+        self._saved = [bounded(lease, now) for lease in leases]
 
     def update(self, served: Mapping[int, Served]) -> None:
         """What each interface (by index) serves from now on."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
+from bootsvc.clock import steady
 from bootsvc.config import Config
 from bootsvc.dhcp.conflicts import Conflicts
 from bootsvc.dhcp.exchanges import Exchanges, Leases, Nodes
@@ -56,7 +57,7 @@ class DhcpService:
         links = await list_links()
         # The boot network must be there; other interfaces may come later.
         boot = choose_link(links, config.ipaddr, config.network)
-        self._networks.load(self._leases.load_leases())
+        self._networks.load(self._leases.load_leases(), steady())
         try:
             self._open(by_interface(config, boot, links), links, strict=boot.index)
             ready.set()

@@ -41,6 +41,34 @@ async def test_leases_survive(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "state.db").stat().st_mode & 0o777 == 0o600
 
 
+async def test_how_long_a_lease_is_lent_survives_and_a_database_without_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state = State.open(path)
+    await state.save_lease(replace(lease(1), seconds=600.0))
+    state.close()
+    state = State.open(path)
+    assert state.load_leases() == [replace(lease(1), seconds=600.0)]
+    state.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE leases DROP COLUMN seconds")
+    look_at(path)
+    state = State.open(path)
+    assert state.load_leases() == [lease(1)]
+    await state.save_lease(replace(lease(2), seconds=60.0))
+    state.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        # As an earlier version writes.
+        connection.execute("INSERT INTO leases (address, hwaddr, expires, state) VALUES ('10.0.0.3', 'x', 300.0, 'bound')")
+        connection.commit()
+    state = State.open(path)
+    assert {str(each.address): each.seconds for each in state.load_leases()} == {
+        "10.0.0.1": None,
+        "10.0.0.2": 60.0,
+        "10.0.0.3": None,
+    }
+    state.close()
+
+
 async def test_many_writers_share_commits(tmp_path: Path) -> None:
     state = State.open(tmp_path / "state.db")
     statements: list[str] = []

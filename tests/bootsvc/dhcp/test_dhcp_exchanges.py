@@ -425,10 +425,28 @@ def test_a_renewal_is_told_by_the_address_that_it_was_sent_to() -> None:
 def test_leases_of_an_earlier_run_are_known() -> None:
     served = Served()
     known = Lease(address=LAST, hwaddr=OTHER, expires=1e12, state=LeaseState.BOUND)
-    served.exchanges.networks.load([known])
+    served.exchanges.networks.load([known], 0)
     # A table takes its leases when its network is first served.
     served.config = replace(served.config, network=IPv4Network("10.0.0.0/25"))
     assert [sent.packet.yiaddr for sent in served.ask(Message.DISCOVER, OTHER)] == [LAST]
+
+
+def test_a_clock_that_was_set_back_before_the_start_prolongs_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By more than their own time; what an earlier version kept says nothing of that."""
+    now = 1e9
+    monkeypatch.setattr(exchanges, "steady", lambda: now)
+    saved = [
+        Lease(address=FIRST, hwaddr=OTHER, expires=now + 86_400, seconds=600),
+        Lease(address=LAST, hwaddr=THIRD, expires=now + 86_400),
+    ]
+    served = Served()
+    served.exchanges.networks.load(saved, now)
+    served.config = replace(served.config, network=IPv4Network("10.0.0.0/25"))
+    now += 599
+    assert served.ask(Message.DISCOVER, FOURTH) == [], "the lease of ten minutes holds"
+    now += 1
+    (offer,) = served.ask(Message.DISCOVER, FOURTH)
+    assert offer.packet.yiaddr == FIRST
 
 
 def test_the_first_of_two_nodes_has_the_address() -> None:

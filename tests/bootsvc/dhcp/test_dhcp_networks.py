@@ -121,13 +121,13 @@ def test_an_interface_that_is_not_served_has_no_site() -> None:
 
 def test_leases_stay_with_their_network_and_machines_are_found_by_address() -> None:
     made = networks()
-    made.load([Lease(address=IPv4Address("10.9.0.105"), hwaddr=HWADDR, expires=1e12)])
+    made.load([Lease(address=IPv4Address("10.9.0.105"), hwaddr=HWADDR, expires=1e12)], 0)
     made.update({})
     lease = networks().table("10.9.0.0/24").offer(HWADDR, None, 0)
     assert lease is not None
     assert str(lease.address) == "10.9.0.100"
     with_saved = Networks(lambda address: False)
-    with_saved.load([Lease(address=IPv4Address("10.9.0.105"), hwaddr=HWADDR, expires=1e12)])
+    with_saved.load([Lease(address=IPv4Address("10.9.0.105"), hwaddr=HWADDR, expires=1e12)], 0)
     with_saved.update(served(CONFIG, [[BOOT]], frozenset([BOOT.address])))
     assert with_saved.find_hwaddr(IPv4Address("10.9.0.105")) == HWADDR
     assert with_saved.find_hwaddr(IPv4Address("10.8.0.1")) is None
