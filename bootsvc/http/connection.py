@@ -12,6 +12,7 @@ from aiohttp.streams import StreamReader
 
 from bootsvc.http.acknowledged import Expected, Progress, acknowledged, total_sent, unacknowledged, waiting
 from bootsvc.http.settings import HttpConfig
+from bootsvc.net.arrival import UNKNOWN, arrival_interface
 
 ACKNOWLEDGEMENT_SECONDS = 0.05
 """How often it is looked whether peers have acknowledged the end of what was sent; one timer for all of them."""
@@ -70,6 +71,7 @@ class Connection(web.RequestHandler):
         self._socket: socket.socket | None = None
         self._kept: socket.socket | None = None
         self._on_lost: Callable[[], None] | None = None
+        self._interface = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -104,6 +106,13 @@ class Connection(web.RequestHandler):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
+
+    @property
+    def interface(self) -> str:
+        """By which the peer came; "-" when it could not be asked while the connection was there."""
+        if not self._interface:
+            self._interface = UNKNOWN if self._socket is None else arrival_interface(self._socket)
+        return self._interface
 
     def connection_lost(self, exc: BaseException | None) -> None:
         # The socket is still open here: a peer that has everything closes before anybody has looked.

@@ -11,7 +11,7 @@ from aiohttp import web
 from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.discovery import Places, discover_all, find_place
-from bootsvc.http.peers import local_address
+from bootsvc.http.peers import Peer, local_address, peer_of
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from bootsvc.server_urls import ServerUrls
@@ -64,17 +64,18 @@ class Discovery:
         try:
             name = await self._place(hwaddr)
         except (Error, OSError) as exc:
-            self._say(logging.WARNING, "discovery of hwaddr=%s: %s", hwaddr, exc)
+            self._say(logging.WARNING, peer_of(request, hwaddr), str(exc))
             name = None
         if name is None:
-            self._say(logging.INFO, "http DISCOVER hwaddr=%s: no node is discoverable", hwaddr)
+            self._say(logging.INFO, peer_of(request, hwaddr), "no node is discoverable")
             again = server.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
             return _text(ipxe.who_are_you(hwaddr, again))
         return _text(ipxe.discovered(name, server.ipxe(hwaddr)))
 
-    def _say(self, level: int, text: str, *args: object) -> None:
+    def _say(self, level: int, peer: Peer, text: str) -> None:
         if self._log_budget.take(time.monotonic()):
-            log.log(level, text, *args)
+            what = peer.hwaddr, peer.remote, peer.interface, text
+            log.log(level, "http DISCOVER hwaddr=%s node=- client=%s if=%s: %s", *what)
 
     def _check_peer(self, request: web.Request, hwaddr: str) -> None:
         """Only a machine that got its address for this very hardware address may become a node by it."""

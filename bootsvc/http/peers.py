@@ -5,6 +5,8 @@ from ipaddress import AddressValueError, IPv4Address
 import msgspec
 from aiohttp import web
 
+from bootsvc.http.connection import Connection
+from bootsvc.net.arrival import UNKNOWN
 from netboot.node import ipv4
 
 FIRST_UNPRIVILEGED = 1024
@@ -17,6 +19,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     hwaddr: str
     remote: str | None
     address: IPv4Address | None
+    interface: str
+    """By which it came; "-" for one that has gone."""
 
 
 def is_privileged(request: web.Request) -> bool:
@@ -41,4 +45,5 @@ def peer_of(request: web.Request, hwaddr: str) -> Peer:
         address = ipv4((remote or "").removeprefix("::ffff:"))
     except AddressValueError:
         address = None
-    return Peer(hwaddr=hwaddr, remote=remote, address=address)
+    interface = request.protocol.interface if isinstance(request.protocol, Connection) else UNKNOWN
+    return Peer(hwaddr=hwaddr, remote=remote, address=address, interface=interface)

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from bootsvc.bootfiles import SCRIPTS, Asked, BootFiles, Found, Identify, Reason, Refused
 from bootsvc.boots import BootEvent
@@ -211,8 +212,8 @@ class Stages:
         if whose is not None and found.artifact is not None and self._log_budget.take(time.monotonic()):
             peer, node = whose
             log.info(
-                "http %s received hwaddr=%s node=%s file=%s size=%d client=%s",
-                *(found.stage.upper(), peer.hwaddr, node.id, found.name, found.artifact.size, peer.remote),
+                "http %s received hwaddr=%s node=%s file=%s size=%d client=%s if=%s",
+                *(found.stage.upper(), peer.hwaddr, node.id, found.name, found.artifact.size, peer.remote, peer.interface),
             )
 
     def _delivered(self, peer: Peer, found: Found, size: int) -> None:
@@ -235,7 +236,7 @@ class Stages:
         if node is None:
             return None
         known = hwaddr or next((own for own, _ in node.hwaddrs()), "")
-        return Peer(hwaddr=known, remote=peer.remote, address=peer.address), node
+        return replace(peer, hwaddr=known), node
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         """The node says of itself that it is up, or that its boot script failed; only its own address may say so."""
@@ -279,15 +280,16 @@ class Stages:
     def _event(self, peer: Peer, node: Node, stage: str, sent: str, size: int = 0, why: str = "") -> None:
         now = time.time()
         # A loader that asks in a loop, or somebody who wants to fill the log, tells nothing new.
-        what = (stage, sent, peer.address)
+        told = (stage, sent, peer.address)
         known = self._told.get(peer.hwaddr)
-        if known is not None and known[0] == what and 0 <= now - known[1] < REPEAT_SECONDS:
+        if known is not None and known[0] == told and 0 <= now - known[1] < REPEAT_SECONDS:
             return
         if len(self._told) >= MAX_TOLD:
             self._told.clear()
-        self._told[peer.hwaddr] = what, now
+        self._told[peer.hwaddr] = told, now
         if self._log_budget.take(time.monotonic()):
-            log.info("http %s hwaddr=%s node=%s sent=%s client=%s", stage.upper(), peer.hwaddr, node.id, sent, peer.remote)
+            what = stage.upper(), peer.hwaddr, node.id, sent, peer.remote, peer.interface
+            log.info("http %s hwaddr=%s node=%s sent=%s client=%s if=%s", *what)
         hwaddr, ipaddr = peer.hwaddr, peer.address
         self._record(
             BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=ipaddr, why=why, when=now)

@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +52,18 @@ async def test_a_warning_is_written_at_once_after_what_waited(log: logging.Logge
     log.info("first")
     log.warning("second")
     assert [line.split()[-1] for line in output.getvalue().splitlines()] == ["first", "second"]
+
+
+async def test_lines_after_a_clock_was_set_have_the_new_time(
+    log: logging.Logger, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for year, now in ((2001, 1_000_000_000.0), (1998, 900_000_000.0), (2004, 1_100_000_000.0)):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        log.info("in %d", year)
+    log.warning("at once")
+    assert [line[:4] + line[-7:] for line in output.getvalue().splitlines()[:3]] == [
+        f"{year}in {year}" for year in (2001, 1998, 2004)
+    ]
 
 
 async def test_what_waits_is_bounded(log: logging.Logger, output: Output) -> None:

@@ -41,6 +41,29 @@ def test_it_answers_dhcp_tftp_and_http(server: Server, boot_network: BootNetwork
     assert status["counters"]["tftp"]["complete"] == 1
 
 
+def test_lines_of_every_server_have_node_address_and_interface(server: Server, boot_network: BootNetwork) -> None:
+    """That by which the machine came, whatever address it has, and whatever address of ours it asks."""
+    for namespace, host in ((boot_network.server, 1), (boot_network.client, 2)):
+        boot_network.on(namespace, "ip", "address", "add", f"fd77::{host}/64", "dev", "other0", "nodad")
+    boot_network.on(boot_network.client, "ip", "address", "add", "192.168.77.2/24", "dev", "other0")
+    path = ":9873/ipxe/52-54-00-00-00-01"
+    for url, client, interface in (
+        (f"http://10.77.0.1{path}", r"10\.77\.0\.11", "boot0"),
+        (f"http://192.168.77.1{path}", r"192\.168\.77\.2", "other0"),
+        (f"http://[fd77::1]{path}", "fd77::2", "other0"),
+    ):
+        server.on_client("curl", "-sSg", url)
+        server.wait_log(f"http IPXE hwaddr=52:54:00:00:00:01 node=n1 sent=NOT_FOUND client={client} if={interface}$")
+    server.on_client("ip", "route", "add", "10.77.0.1/32", "via", "192.168.77.1", "src", "10.77.0.11")
+    server.on_client("curl", "-sSg", f"http://10.77.0.1{path}")
+    server.wait_log(r"http IPXE .* client=10\.77\.0\.11 if=other0$")
+    server.on_client("ip", "route", "delete", "10.77.0.1/32")
+    server.on_client("curl", "-sSo", "/dev/null", "tftp://10.77.0.1/undionly.kpxe")
+    server.wait_log(r"tftp ACK hwaddr=52:54:00:00:00:01 node=n1 file=undionly.kpxe .* client=10\.77\.0\.11 if=boot0$")
+    assert boot_network.udhcpc() is not None
+    server.wait_log(r"dhcp ACK hwaddr=52:54:00:00:00:01 node=n1 yiaddr=10\.77\.0\.11 .* if=boot0$")
+
+
 def test_changes_take_effect_by_themselves(server: Server) -> None:
     assert "no node has" in server.get("/ipxe/52-54-00-00-00-02")
     server.nodes_conf.write_text(

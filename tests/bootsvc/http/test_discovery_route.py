@@ -73,7 +73,8 @@ async def test_a_machine_becomes_the_node_that_waits(site: Site) -> None:
     assert (node.id, node.discoverable, str(node.network_devices["default"].ipaddr)) == ("n1", "false", "10.0.0.7")
 
 
-async def test_without_a_place_it_says_who_it_is_and_asks_again(site: Site) -> None:
+async def test_without_a_place_it_says_who_it_is_and_asks_again(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     site.nodes_conf.write_text("nodes: {}\n")
     status, script = await site.get(f"/discover/{WWID}?attempt=3")
     assert status == 200
@@ -82,6 +83,8 @@ async def test_without_a_place_it_says_who_it_is_and_asks_again(site: Site) -> N
     assert "attempt=4" in script
     _, last = await site.get(f"/discover/{WWID}?attempt={MAX_ATTEMPTS}")
     assert last.splitlines()[-1] == "exit 1"
+    line = f"http DISCOVER hwaddr={HWADDR} node=- client=127.0.0.1 if=lo: no node is discoverable"
+    assert [each for each in caplog.messages if "DISCOVER" in each] == [line, line]
 
 
 @pytest.mark.parametrize("leased", [None, "52:54:00:00:00:0b"])

@@ -158,9 +158,26 @@ async def test_a_file_has_a_line_when_it_begins_and_one_when_it_has_arrived(
     await head.happened(1)
     whose = f"hwaddr={HWADDR} node=n1"
     assert [line for line in caplog.messages if line.startswith("http ")] == [
-        f"http IMAGE received {whose} file=img size={generation.image_size} client=127.0.0.1",
-        f"http IMAGE {whose} sent=img client=127.0.0.1",
+        f"http IMAGE received {whose} file=img size={generation.image_size} client=127.0.0.1 if=lo",
+        f"http IMAGE {whose} sent=img client=127.0.0.1 if=lo",
     ]
+
+
+async def test_a_clock_that_is_set_silences_no_event(
+    head: Head, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same event of one machine counts once a second; a day to or fro is no second."""
+    caplog.set_level(logging.INFO)
+    head.build()
+    begun = time.time()
+    for number, days in enumerate((0, -1, 0, 1), 1):
+        moment = begun + days * 86_400
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        for _ in range(2):
+            assert (await head.get(f"/kernel/{WWID}"))[0] == 200
+        await head.happened(number)
+    assert [event.when - begun for event in head.events] == [0.0, -86_400.0, 0.0, 86_400.0]
+    assert len([line for line in caplog.messages if line.startswith(f"http KERNEL hwaddr={HWADDR} node=n1")]) == 4
 
 
 async def test_only_what_arrived_whole_is_recorded(head: Head) -> None:
