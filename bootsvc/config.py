@@ -48,6 +48,7 @@ from bootsvc.http import settings as http
 from bootsvc.http.settings import HttpConfig, http_config
 from bootsvc.keytable import (
     Anything,
+    KeyPath,
     ListOf,
     MapOf,
     RecordsOf,
@@ -131,6 +132,8 @@ class Config:
     head: HeadConf = field(default_factory=HeadConf)
     """What `wwctl configure` makes of the head node, and what templates may name of it."""
     warnings: tuple[str, ...] = ()
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False, repr=False)
+    """Where in `source` a key stands; one that is not here has its default."""
 
     @classmethod
     def load(cls, path: Path | None = None) -> "Config":
@@ -224,6 +227,7 @@ def _config(settings: Settings) -> Config:
         dns=dns_config(settings),
         image_mounts=tuple(_image_mounts(settings)),
         warnings=tuple(settings.warnings),
+        lines=settings.lines,
         **given(fqdn=settings.get("fqdn")),
     )
 

@@ -1,6 +1,7 @@
 """What can go wrong in the server: hostile bytes, requests that are not ours, and mistakes of the administrator."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -101,3 +102,12 @@ class BadState(Error):
         )
         self.path = path
         self.no_room = no_room
+
+
+class SamePort(Error):
+    """Two services of ours are to have one port; each with where the settings say so, and what would change that."""
+
+    def __init__(self, protocol: str, port: int, wanted: Sequence[tuple[str, str]], remedies: Sequence[str]) -> None:
+        who = " and by ".join(f"{service} ({where})" for service, where in wanted)
+        super().__init__(f"{protocol.upper()} port {port} is wanted by {who}", hint=", or ".join(remedies))
+        self.protocol, self.port = protocol, port

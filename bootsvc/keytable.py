@@ -58,6 +58,11 @@ class Settings:
     def get(self, *path: str, default: Any = None) -> Any:
         return self.values.get(path, default)
 
+    @property
+    def lines(self) -> Mapping[KeyPath, int]:
+        """Where each key that has a value stands, counted from 1."""
+        return {path: node.start_mark.line + 1 for path, node in self._nodes.items()}
+
     def error(self, path: KeyPath, reason: str, hint: str | None = None) -> YamlError:
         """The error for a value that was read but cannot stand."""
         return error(self.source, self._nodes[path], reason, key=": ".join(path), hint=hint)

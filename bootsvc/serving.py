@@ -17,6 +17,7 @@ from bootsvc.net.links import find_link
 from bootsvc.net.udp import Budget
 from bootsvc.process import privileges
 from bootsvc.process.holders import Holder
+from bootsvc.process.ports import find_clashes
 from bootsvc.state import State
 from images.errors import Error
 from images.locks import Locked, exclusive
@@ -27,6 +28,8 @@ async def serve(config: Config, *, holders: Sequence[Holder] = ()) -> None:
 
     `holders` are the programs that had our ports before.
     """
+    for clash in find_clashes(config):
+        raise clash
     # Whatever runs in a thread needs nothing for the opening of ports.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=privileges.limit_thread))
     with _alone(config.paths.state):

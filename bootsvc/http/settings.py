@@ -97,5 +97,6 @@ def _tls(settings: Settings, sysconfdir: Path) -> TlsConfig | None:
     return TlsConfig(
         certificate=named["certificate"] or folder / "warewulf.crt",
         key=named["key"] or folder / "warewulf.key",
-        **given(port=settings.get("warewulf", "tls port")),
+        # As in Warewulf, 0 is as good as nothing.
+        **given(port=settings.get("warewulf", "tls port") or None),
     )

@@ -3,34 +3,74 @@
 import errno
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from bootsvc.config import Config
 from bootsvc.dhcp.proxy import PROXY_PORT
 from bootsvc.dhcp.settings import Mode
+from bootsvc.errors import SamePort
 from bootsvc.http.settings import Listen
+from bootsvc.keytable import KeyPath
 from bootsvc.net.links import Link
 from bootsvc.process.holders import Holder
 
 Port = tuple[str, int]
+"""Protocol and number."""
 _ALL = IPv4Address(0)
 
 
-def ports_of(config: Config) -> Mapping[Port, str]:
-    """(protocol, port) → service, of all that the settings ask for."""
-    ports: dict[Port, str] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A port that a service of ours needs, and the key of warewulf.conf to which it owes that."""
+
+    port: Port
+    service: str
+    key: KeyPath
+
+    def place(self, config: Config) -> str:
+        """The key, and where it stands."""
+        line = config.lines.get(self.key)
+        where = "by default" if line is None else f"{config.source}:{line}"
+        return f"`{': '.join(self.key)}`, {where}"
+
+    @property
+    def remedy(self) -> str:
+        key = ": ".join(self.key)
+        return f"set `{key}: false`" if self.key[-1] == "enabled" else f"change `{key}`"
+
+
+def wanted_ports(config: Config) -> Iterator[Wanted]:
+    """All that the settings ask for."""
     if config.dhcp.enabled:
-        ports["udp", 67] = "dhcp"
+        yield Wanted(port=("udp", 67), service="dhcp", key=("dhcp", "enabled"))
         if config.dhcp.mode is Mode.PROXY:
-            ports["udp", PROXY_PORT] = "dhcp"
+            yield Wanted(port=("udp", PROXY_PORT), service="dhcp", key=("bootsvc", "dhcp", "mode"))
     if config.tftp.enabled:
-        ports["udp", 69] = "tftp"
+        yield Wanted(port=("udp", 69), service="tftp", key=("tftp", "enabled"))
     if config.dns.enabled:
-        ports["udp", 53] = ports["tcp", 53] = "dns"
-    ports["tcp", config.http.port] = "http"
+        for protocol in ("udp", "tcp"):
+            yield Wanted(port=(protocol, 53), service="dns", key=("bootsvc", "dns", "enabled"))
+    yield Wanted(port=("tcp", config.http.port), service="http", key=("warewulf", "port"))
     if config.http.tls is not None:
-        ports["tcp", config.http.tls.port] = "http"
-    return ports
+        yield Wanted(port=("tcp", config.http.tls.port), service="http", key=("warewulf", "tls port"))
+
+
+def ports_of(config: Config) -> Mapping[Port, str]:
+    """Each of these ports with its service."""
+    return {wanted.port: wanted.service for wanted in wanted_ports(config)}
+
+
+def find_clashes(config: Config) -> list[SamePort]:
+    """Ports that two of them would need: whichever comes second could not be served."""
+    by_port: dict[Port, list[Wanted]] = {}
+    for wanted in wanted_ports(config):
+        by_port.setdefault(wanted.port, []).append(wanted)
+    return [
+        SamePort(*port, [(each.service, each.place(config)) for each in several], [each.remedy for each in several])
+        for port, several in by_port.items()
+        if len(several) > 1
+    ]
 
 
 def find_obstacle(config: Config, port: Port, service: str, holders: Sequence[Holder], link: Link | None) -> Holder | None:

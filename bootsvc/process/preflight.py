@@ -15,6 +15,7 @@ from bootsvc.process.network_checks import (
     check_subnet_ports,
     check_subnets,
 )
+from bootsvc.process.ports import find_clashes
 from bootsvc.process.report import Report
 from images.errors import Error
 
@@ -24,7 +25,11 @@ async def check(config: Config, *, ruleset: str | None) -> Report:
     report = Report()
     for warning in config.warnings:
         report.warn("settings", warning)
-    report.ok("settings", f"{config.source}")
+    clashes = find_clashes(config)
+    for clash in clashes:
+        report.add("settings", clash)
+    if not clashes:
+        report.ok("settings", f"{config.source}")
     link = await check_link(report, config)
     check_ports(report, config, link)
     _check_state(report, config)

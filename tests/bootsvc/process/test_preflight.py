@@ -141,6 +141,19 @@ def test_tls_needs_its_certificate_and_its_port(site: Site) -> None:
     assert f"there is no {site.root}/etc/warewulf/tls/warewulf.crt" in found
 
 
+def test_two_services_of_ours_on_one_port(site: Site) -> None:
+    """Nothing is served, rather than half of it."""
+    site.conf.write_text(site.conf.read_text() + "warewulf:\n  port: 53\n")
+    line = len(site.conf.read_text().splitlines())
+    said = (
+        f"TCP port 53 is wanted by dns (`bootsvc: dns: enabled`, by default) and by http (`warewulf: port`, {site.conf}:{line})"
+    )
+    assert site.findings() == {"settings": f"error: {said} (set `bootsvc: dns: enabled: false`, or change `warewulf: port`)\n"}
+    server = site.network.popen(site.network.server, str(WWCTL), "--warewulfconf", str(site.conf), "server")
+    out, _ = server.communicate(timeout=20)
+    assert (server.returncode, said in out) == (1, True), out
+
+
 def test_the_state_while_a_server_runs_and_when_it_is_damaged(site: Site) -> None:
     server = site.network.popen(site.network.server, str(WWCTL), "--warewulfconf", str(site.conf), "server")
     while "INFO ready" not in output_of(server).readline():
