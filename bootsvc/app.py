@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootsvc.artifacts import Artifacts
-from bootsvc.attached import Attached, AttachedAddresses
+from bootsvc.attached import Attached, AttachedAddresses, GoneInterfaces
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent, tells_of_boot
 from bootsvc.config import Config
@@ -117,7 +117,7 @@ class Application:
 
     def services(self) -> list[Service]:
         """What the configuration asks for; DNS first, since DHCP tells of it; HTTP last: if it answers `/status`, all do."""
-        services: list[Service] = [self._addresses]
+        services: list[Service] = [self._addresses, GoneInterfaces(self.config)]
         if self._config.dns.enabled:
             services.append(self._dns)
         if self._config.dhcp.enabled:

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address
 
 from bootsvc.config import Config
 from bootsvc.dhcp.layout import by_interface
 from bootsvc.errors import NoInterface
-from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, find_link, list_links, until_gone
+from bootsvc.net.links import CHECK_SECONDS, Link, choose_link, find_link, is_current, list_links, until_gone
 from images.errors import Error
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,35 @@ class Attached:
             self._told.discard(link)
         finally:
             begun.set()
+
+
+class GoneInterfaces:
+    """Says of an interface that something is served on that it is gone, once for all services."""
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._config = config
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until cancelled."""
+        served: Sequence[Link] = ()
+        while True:
+            gone = [link for link in served if not is_current(link)]
+            for link in gone:
+                log.warning("interface %s is gone", link.name)
+            served = await self._served() or [link for link in served if link not in gone]
+            ready.set()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def _served(self) -> Sequence[Link]:
+        """One address of each; nothing while that of the boot network is missing."""
+        config = self._config()
+        try:
+            links = await list_links()
+            boot = choose_link(links, config.ipaddr, config.network)
+        except (NoInterface, OSError) as exc:
+            log.debug("interfaces: %s", exc)
+            return ()
+        return [link for link, *_ in by_interface(config, boot, links).values()]
 
 
 async def find_attached(config: Config) -> tuple[Link, frozenset[IPv4Address]]:

@@ -80,7 +80,6 @@ class DhcpService:
             await asyncio.sleep(CHECK_SECONDS)
             for index, wire in list(self._wires.items()):
                 if not is_current(wire.links[0]):
-                    log.warning("interface %s is gone", wire.name)
                     self._wires.pop(index).close()
             self._exchanges.serve([wire.links for wire in self._wires.values()], self._own)
             config = self._config()

@@ -80,12 +80,11 @@ async def find_link(ipaddr: IPv4Address | None, network: IPv4Network | None) -> 
 
 
 async def until_gone(link: Link) -> None:
-    """Return when the interface is gone or another one has its name."""
+    """Return when the interface is gone or another one has its name. Nothing is said of it: many wait so at once."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         if not is_current(link):
-            break
-    log.warning("interface %s is gone", link.name)
+            return
 
 
 async def wait_link(ipaddr: IPv4Address | None, network: IPv4Network | None) -> Link:
