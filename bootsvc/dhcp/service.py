@@ -1,6 +1,7 @@
 """The DHCP server on every interface that carries a network of ours: which are served, free addresses, other servers."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,6 +50,8 @@ class DhcpService:
         self.counters = self._exchanges.counters
         self._reporter, self._networks = self._exchanges.reporter, self._exchanges.networks
         self._wires: dict[int, Wire] = {}
+        self._opened = asyncio.Event()
+        """Set when an interface, or another mode, has begun to be served."""
         self._own: frozenset[IPv4Address] = frozenset()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -109,6 +112,7 @@ class DhcpService:
                 self._reporter.once(("port", wire.name), "on %s, and tried again every %d s: %s", wire.name, CHECK_SECONDS, exc)
                 continue
             self._wires[index] = wire
+            self._opened.set()
             for link in found:
                 log.info("dhcp listening if=%s address=%s network=%s", link.name, link.address, link.network)
         self._exchanges.serve([wire.links for wire in self._wires.values()], self._own)
@@ -128,11 +132,14 @@ class DhcpService:
         ]
 
     async def _look_for_rivals(self) -> None:
-        """Ask, now and every PROBE_SECONDS, whether another DHCP server answers; `_overhear` hears it."""
+        """Ask whether another DHCP server answers, every PROBE_SECONDS and on what is new at once; `_overhear` hears it."""
         while True:
             self._givers.clear()
+            self._opened.clear()
             await self._await_givers(self._probe(self._wires.values()))
-            await asyncio.sleep(PROBE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._opened.wait()
 
     def _probe(self, wires: Iterable[Wire]) -> list[Wire]:
         """Those of the interfaces on which it was asked."""

@@ -1,12 +1,14 @@
 """Run the DHCP, TFTP and router advertisement services in the current network namespace: `serve_boot.py SETTINGS.json`.
 
-Prints `ready` when all serve, and one line of JSON with the counters when standard input ends.
+SIGHUP has the settings of DHCP read anew. Prints `ready` when all serve, and one line of JSON with the counters when standard
+input ends.
 """
 
 import asyncio
 import dataclasses
 import json
 import logging
+import signal
 import sys
 import time
 from ipaddress import IPv4Address, IPv4Network
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bootsvc.config import Config, Paths
+from bootsvc.dhcp import service
 from bootsvc.dhcp.service import DhcpService
 from bootsvc.dhcp.settings import DhcpConfig, Mode, Subnet, Unknown
+from bootsvc.net.links import CHECK_SECONDS
 from bootsvc.net.ra import RouterAdvertiser
 from bootsvc.state import State
 from bootsvc.tftp.service import TftpService
@@ -65,8 +69,16 @@ def load_config(settings: dict[str, Any]) -> Config:
     )
 
 
-async def serve(settings: dict[str, Any]) -> None:
+async def serve(path: Path) -> None:
+    settings = json.loads(path.read_text())
     config, nodes = load_config(settings), Nodes(settings.get("nodes", {}))
+    vars(service)["CHECK_SECONDS"] = settings.get("check_seconds", CHECK_SECONDS)
+
+    def reload() -> None:
+        nonlocal config
+        config = load_config(json.loads(path.read_text()))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     state = State.open(Path(settings["state"]))
 
     def on_event(
@@ -84,9 +96,9 @@ async def serve(settings: dict[str, Any]) -> None:
     advertiser = RouterAdvertiser(lambda: config)
     async with asyncio.TaskGroup() as group:
         services = []
-        for service in (dhcp, tftp, advertiser):
+        for each in (dhcp, tftp, advertiser):
             ready = asyncio.Event()
-            services.append(group.create_task(service.run(ready)))
+            services.append(group.create_task(each.run(ready)))
             await ready.wait()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -100,4 +112,4 @@ async def serve(settings: dict[str, Any]) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("pyroute2").setLevel(logging.WARNING)
-    asyncio.run(serve(json.loads(Path(sys.argv[1]).read_text())))
+    asyncio.run(serve(Path(sys.argv[1])))

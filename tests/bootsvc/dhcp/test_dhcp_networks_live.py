@@ -209,3 +209,30 @@ def test_a_proxy_says_that_nobody_gives_addresses(
     assert boot_network.udhcpc("-B", namespace=machine, device="eth0") is not None
     until(lambda: "addresses on boot0 come from 10.77.0.2" in served.log, lambda: served.log)
     assert served.log.count("no other DHCP server answers") == 1
+
+
+NOBODY = "no other DHCP server answers on boot0, and `mode: proxy` gives no addresses"
+
+
+def test_a_server_that_becomes_a_proxy_says_at_once_that_nobody_gives_addresses(boot_network: BootNetwork) -> None:
+    served = boot_network.serve(range=RANGE, quiet_seconds=0.3, check_seconds=0.2)
+    assert boot_network.udhcpc() is not None
+    served.change(mode="proxy")
+    until(lambda: NOBODY in served.log, lambda: served.log)
+    served.change(mode="authoritative")
+    until(lambda: served.log.count("dhcp listening if=boot0") == 3, lambda: served.log)
+    assert boot_network.udhcpc() is not None
+    assert served.log.count(NOBODY) == 1
+
+
+def test_a_proxy_that_becomes_a_server_no_longer_waits_for_others(
+    boot_network: BootNetwork, require_tool: Callable[..., Path], tmp_path: Path
+) -> None:
+    program = str(require_tool("dnsmasq", package="dnsmasq-base"))
+    served = boot_network.serve(mode="proxy", range=RANGE, quiet_seconds=1, check_seconds=0.1)
+    served.change(mode="authoritative")
+    until(lambda: served.log.count("dhcp listening if=boot0") == 2, lambda: served.log)
+    start_rival(boot_network, program, tmp_path)
+    # What is asked next comes after the wait of the proxy's four questions.
+    until(lambda: "another DHCP server answers on boot0: 10.77.0.2;" in served.log, lambda: served.log)
+    assert NOBODY not in served.log
