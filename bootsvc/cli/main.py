@@ -1,12 +1,13 @@
 """`wwctl`: finds the noun's module, and is the one place where errors become sentences and exit codes."""
 
+import contextlib
 import gc
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import click
 
@@ -51,8 +52,20 @@ NOUNS = {
 }  # fmt: skip
 
 
+class ReaderGone(Exception):
+    """Who read standard output has closed it. No OSError: click would end the process with a status of its own."""
+
+
 class Root(click.Group):
     """The nouns, each imported only when it is used, so that `wwctl --help` is quick."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _noticing_readers():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _noticing_readers():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, noun in NOUNS.items() if not noun.hidden]
@@ -73,6 +86,14 @@ class Root(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, NOUNS[name].help) for name in self.list_commands(ctx)])
+
+
+@contextlib.contextmanager
+def _noticing_readers() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise ReaderGone from exc
 
 
 def command() -> click.Group:
@@ -125,7 +146,7 @@ def run(args: Sequence[str]) -> int:
         return _complain(exc.format_message(), None, code=1)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", None, code=130)
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         # The reader has gone; the interpreter would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
