@@ -7,7 +7,7 @@ import msgspec
 
 from bootsvc.cli import completion
 from bootsvc.cli.command import Invocation, Noun, pass_invocation
-from bootsvc.cli.image.formats import dump
+from bootsvc.cli.image.formats import dump, format_options
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.vocabulary import Vocabulary
@@ -35,7 +35,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
 def add_check(group: Noun, words: Vocabulary) -> None:
     @group.command("check", help=f"Say whether {words.noun}s can boot as stateless nodes, and what would go wrong.")
     @click.argument("names", nargs=-1, required=True, shell_complete=completion.images)
-    @click.option("-j", "--json", "form", flag_value="json", default=None, help="As JSON.")
+    @format_options
     @pass_invocation
     def check(invocation: Invocation, names: tuple[str, ...], form: str | None) -> int:
         for name in names:

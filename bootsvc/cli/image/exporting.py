@@ -47,7 +47,7 @@ def add_export(group: Noun, words: Vocabulary) -> None:
 def _choose(catalog: Catalog, name: str, wanted: str | None) -> Generation:
     check_name(name)
     generations = catalog.generations
-    found = generations.get(generations.find(name, wanted).digest) if wanted else generations.current(name)
+    found = generations.current(name) if wanted is None else generations.get(generations.find(name, wanted).digest)
     if found is None:
         catalog.get(name)
         raise ImageNotBuilt(name)

@@ -82,7 +82,7 @@ def add_rollback(group: Noun, words: Vocabulary) -> None:
     @pass_invocation
     def rollback(invocation: Invocation, name: str, generation: str | None) -> None:
         generations = _generations(open_catalog(invocation.config()), name)
-        chosen = generations.find(name, generation) if generation else generations.before_current(name)
+        chosen = generations.before_current(name) if generation is None else generations.find(name, generation)
         need_root(f"roll back {words.noun} {name!r}")
         roll_back(generations, name, chosen.digest, by=builder(), now=time.time())
         print(f"Nodes of {name} get {_told(chosen)} from now on, and keep it:")
@@ -113,8 +113,8 @@ def add_diff(group: Noun, words: Vocabulary) -> None:
     def diff(invocation: Invocation, name: str, before: str | None, after: str | None, form: str | None) -> None:
         generations = _generations(open_catalog(invocation.config()), name)
         current = generations.current_digest(name) or ""
-        old = generations.find(name, before) if before else generations.before_current(name)
-        new = generations.find(name, after or current)
+        old = generations.before_current(name) if before is None else generations.find(name, before)
+        new = generations.find(name, current if after is None else after)
         difference = compare(_index(generations, old).entries, _index(generations, new).entries)
         if form:
             print(dump(_difference_row(old, new, difference), form), end="")
