@@ -100,10 +100,7 @@ def own_init(subject: Subject) -> Iterator[Finding]:
     for name, package in (("sh", "bash"), ("mount", "mount")):
         if subject.program(name) is None:
             packages = everywhere("util-linux" if name == "mount" else package) | {"debian": package}
-            # Without a shell no package can be installed either.
-            again = f"import a whole system instead: {subject.command} import --force …"
-            fix = again if name == "sh" else subject.install(name, packages)
-            yield error(f"it has no {name}, without which a node cannot start its init", fix)
+            yield error(f"it has no {name}, without which a node cannot start its init", subject.install(name, packages))
 
 
 def systemd(subject: Subject) -> Iterator[Finding]:
@@ -186,7 +183,7 @@ def merged_usr(subject: Subject) -> Iterator[Finding]:
     links = [name for name, entry in entries.items() if entry is not None and entry.is_symlink]
     for name in links:
         if not subject.exists(name.encode()):
-            yield error(f"/{name} is a link to nothing", f"import the image again: {subject.command} import --force …")
+            yield error(f"/{name} is a link to nothing", subject.again("the image again"))
     folders = [name for name in ("bin", "lib") if (entry := entries[name]) is not None and entry.is_directory]
     if folders and {"bin", "lib"} & set(links):
         both = f"/{folders[0]} is a folder where /{links[0]} is a link into /usr"

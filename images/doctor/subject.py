@@ -107,8 +107,14 @@ class Subject:
         quoted = shlex.quote(script) if set(script) & set('"$`\\!') else f'"{script}"'
         return f"{self.run('/bin/sh', '-c')} {quoted}"
 
+    def again(self, what: str) -> str:
+        """The command line that replaces the image by another one; `what` says which."""
+        return f"import {what}: {self.command} import --force SOURCE {self.name}"
+
     def install(self, what: str, packages: "Packages") -> str:
         """The command line that installs a package, or words when the distribution is not known; `what` is for those."""
+        if self.program("sh") is None:
+            return self.again("a whole system instead")
         distribution = self.distribution()
         package = next((packages[name] for name in (*distribution.names, distribution.family) if name in packages), None)
         if not distribution.install or package is None:

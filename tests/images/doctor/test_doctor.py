@@ -164,7 +164,7 @@ NO_NIC = {f"{MODULES}/kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko.xz": No
             "no kernel",
             '/bin/sh -c "apt-get update && apt-get install -y linux-image-generic"',
         ),
-        ("own-init", E, {"usr/bin/sh": None}, "no sh", "import --force"),
+        ("own-init", E, {"usr/bin/sh": None}, "no sh", "wwctl image import --force SOURCE deb"),
         ("systemd", E, CUT, "systemd-udevd.service", "--reinstall systemd"),
         (
             "systemd",
@@ -309,6 +309,19 @@ def test_the_rows_cover_every_check() -> None:
 )  # fmt: skip
 def test_what_only_looks_wrong(changes: Tree) -> None:
     assert set(told(examine(subject({**HEALTHY, **changes})))) == {"memory"}
+
+
+def test_nothing_can_be_installed_without_a_shell() -> None:
+    bare = {
+        f"boot/vmlinuz-{RELEASE}": None,
+        "usr/bin/sh": None,
+        "usr/bin/mount": None,
+        "usr/bin/zstd": None,
+        "usr/sbin/sshd": None,
+    }
+    found = examine(subject({**HEALTHY, **bare}))
+    fixes = {named.finding.fix for named in found if named.check in ("kernel", "own-init", "ssh-server", "stage1-tools")}
+    assert fixes == {"import a whole system instead: wwctl image import --force SOURCE deb"}
 
 
 def test_root_without_a_key_and_who_brings_one() -> None:
