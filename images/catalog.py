@@ -62,8 +62,9 @@ class InTheWay(Error):
 
 class BadImageName(Error):
     def __init__(self, name: str) -> None:
+        shorter = name if len(name) <= 2 * MAX_NAME else f"{name[:MAX_NAME]}…"
         super().__init__(
-            f"{name!r} cannot be an image's name",
+            f"{shorter!r} cannot be an image's name",
             hint=f"use letters, digits and `_ - . :`, beginning with a letter, a digit or `_`, {MAX_NAME} at most",
         )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import io
 import logging
 import os
 import sys
@@ -119,7 +120,10 @@ def main() -> int:
 
 
 def _open_standard_streams() -> None:
-    """Whoever closed one of them gets /dev/null: else the next file that is opened, a lock say, would take its number."""
+    """Whoever closed one of them gets /dev/null: else the next file that is opened, a lock say, would take its number.
+
+    What is said on them can be said in any encoding.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -128,6 +132,9 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A name that the terminal's encoding cannot say is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def run(args: Sequence[str]) -> int:

@@ -2,11 +2,14 @@
 
 import logging
 import os
+import re
 import sys
 
 from bootsvc.process.journal import is_journal, marked
 
 _COLOURS = {"red": "31", "yellow": "33", "grey": "90"}
+_LONE_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
+"""How Python writes a byte of a file's name that is not UTF-8."""
 
 
 def say(text: str) -> None:
@@ -28,7 +31,7 @@ def complain(message: str, hint: str | None = None) -> None:
 
 
 def _tell(sentence: str, hint: str | None, level: int) -> None:
-    text = f"{sentence}\n({hint})" if hint else sentence
+    text = _LONE_BYTE.sub(r"\\x\1", f"{sentence}\n({hint})" if hint else sentence)
     print(marked(text, level) if is_journal(2) else text, file=sys.stderr)
 
 

@@ -15,6 +15,7 @@ from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.users import sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
+from bootsvc.cli.terminal import say
 from bootsvc.config import Config
 from images.catalog import Catalog, ImageExists, check_name
 from images.importer import Mode, import_image, update_resolv_conf
@@ -33,7 +34,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
     @group.command("import", help=_HELP.format(noun=words.noun))
     @click.argument("source")
     @click.argument("name", required=False, shell_complete=completion.images)
-    @click.option("-f", "--force", is_flag=True, help=f"Replace a {words.noun} of that name.")
+    @click.option("-f", "--force", is_flag=True, help=f"Replace the {words.noun} that has this name.")
     @click.option("-u", "--update", is_flag=True, help="Replace it if the source has changed since.")
     @click.option("-b", "--build", is_flag=True, help="Build it afterwards.")
     @syncuser_option
@@ -67,18 +68,18 @@ def add_import(group: Noun, words: Vocabulary) -> None:
         opened = open_source(source, _source_options(config, options))
         if name is None:
             name = opened.default_name
-            print(f"Setting {words.noun} name: {name}", flush=True)
             _check_target(catalog, name, mode)
+            say(f"Setting {words.noun} name: {name}")
         need_root(f"import {words.noun} {name!r}")
         with import_progress() as report:
             done = asyncio.run(import_image(catalog, name, opened, report, mode=mode))
         try:
             if done.unchanged:
-                print(words.up_to_date.format(name=name), flush=True)
+                say(words.up_to_date.format(name=name))
             else:
                 _finish(catalog, words, name, config, syncuser=syncuser)
             if build or (words.finishes_import and not done.unchanged):
-                print(f"Building {words.noun}: {name}", flush=True)
+                say(f"Building {words.noun}: {name}")
                 with catalog.locked(name, holder=f"build {name}"):
                     run_build(catalog, words, name, examined=not done.unchanged)
             if not done.unchanged:
@@ -99,7 +100,7 @@ def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
 def _finish(catalog: Catalog, words: Vocabulary, name: str, config: Config, *, syncuser: bool) -> None:
     with catalog.locked(name, holder=f"import {name}"):
         if words.finishes_import and update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
-            print("Updating the container's /etc/resolv.conf", flush=True)
+            say("Updating the container's /etc/resolv.conf")
         if syncuser:
             sync_users(catalog, words, name, config.paths.sysconfdir)
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_every_source(site: Site, artefacts: Artefacts, registry: Registry) -> N
         assert done.returncode == 0, done.stderr
         assert (site.chroots / name / "rootfs/etc/os-release").read_text() == "ID=rocky\n"
     assert site.images() == sorted(sources)
+
+
+def test_names_that_are_no_text(site: Site, artefacts: Artefacts) -> None:
+    """A path is bytes; of what is not UTF-8, an image's history and an error say which bytes they are."""
+    folder = os.fsdecode(bytes(site.root) + b"/b\xff")
+    subprocess.run(["cp", "-a", artefacts.tree, folder], check=True)
+    done = site.wwctl("image", "import", "--build", folder, "img", PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"Copying {site.root}/b\\udcff")
+    (row,) = json.loads(site.wwctl("image", "history", "img", "--json").stdout)
+    assert row["source"] == f"{site.root}/b\\xff"
+    refused(site.wwctl("image", "import", folder), "'b\\xff' cannot be an image's name")
+    refused(site.wwctl("image", "show", "x" * 5000), f"'{'x' * 128}…' cannot be an image's name")
 
 
 def test_what_is_printed_for_a_file(site: Site, artefacts: Artefacts) -> None:
