@@ -55,9 +55,8 @@ def run_build(catalog: Catalog, words: Vocabulary, name: str, *, force: bool = F
     if not done.generation.manifest.kernels and not examined:
         warn(f"{name} has no kernel, so no node can boot it", "install a kernel package in it with exec")
     if done.pin is not None and done.pin.generation != done.generation.digest:
-        print(
+        say(
             f"{name} is pinned: nodes still get generation {short(done.pin.generation)}, "
-            f"not {short(done.generation.digest)}, until `wwctl {words.noun} unpin {name}`",
-            flush=True,
+            f"not {short(done.generation.digest)}, until `wwctl {words.noun} unpin {name}`"
         )
     return done

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootsvc.cli.image.progress import progress_bars
+from bootsvc.cli.terminal import say
 from images import progress as events
 from images.copying import tree_size
 from images.decompress import Interrupted
@@ -113,7 +114,7 @@ class _ImportReport:
     def _say(self, text: str) -> None:
         """A line on standard output, above the bars where these are on the same terminal; only the terminal breaks it."""
         if self._bars is None or not sys.stdout.isatty():
-            print(text, flush=True)
+            say(text)
         else:
             self._bars.console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
 

@@ -13,7 +13,7 @@ from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.site import registry as load_registry
 from bootsvc.cli.image.vocabulary import Vocabulary
-from bootsvc.cli.terminal import confirm
+from bootsvc.cli.terminal import confirm, say
 from images.catalog import Catalog
 from images.errors import Error
 from images.renaming import copy_image, rename_image
@@ -47,7 +47,7 @@ def add_copy(group: Noun, words: Vocabulary) -> None:
         need_root(f"copy {words.noun} {name!r}")
         with import_progress() as report:
             asyncio.run(copy_image(catalog, name, new, report))
-        print(f"{words.noun.capitalize()} {name} successfully duplicated as {new}", flush=True)
+        say(f"{words.noun.capitalize()} {name} successfully duplicated as {new}")
         if build:
             _build(catalog, words, new)
 
@@ -69,7 +69,7 @@ def add_rename(group: Noun, words: Vocabulary) -> None:
             return renamed(snapshot, name, new)
 
         rename_image(catalog, name, new, move_users=lambda: store.edit(follow))
-        print(f"{words.noun.capitalize()} {name} successfully renamed as {new}", flush=True)
+        say(f"{words.noun.capitalize()} {name} successfully renamed as {new}")
         if build:
             _build(catalog, words, new)
 
@@ -96,10 +96,10 @@ def add_delete(group: Noun, words: Vocabulary) -> None:
         for name in chosen:
             with catalog.locked(name, holder=f"delete {name}"):
                 catalog.delete(name)
-            print(f"Deleted {words.noun}: {name}", flush=True)
+            say(f"Deleted {words.noun}: {name}")
 
 
 def _build(catalog: Catalog, words: Vocabulary, name: str) -> None:
-    print(f"Building {words.noun}: {name}", flush=True)
+    say(f"Building {words.noun}: {name}")
     with catalog.locked(name, holder=f"build {name}"):
         run_build(catalog, words, name)

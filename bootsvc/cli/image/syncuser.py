@@ -9,6 +9,7 @@ from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.users import sync_users
 from bootsvc.cli.image.vocabulary import Vocabulary
+from bootsvc.cli.terminal import say
 
 
 def add_syncuser(group: Noun, words: Vocabulary) -> None:
@@ -27,5 +28,5 @@ def add_syncuser(group: Noun, words: Vocabulary) -> None:
         with catalog.locked(name, holder=f"syncuser {name}"):
             sync_users(catalog, words, name, config.paths.sysconfdir, write=write)
             if build and write:
-                print(f"Building {words.noun}: {name}", flush=True)
+                say(f"Building {words.noun}: {name}")
                 run_build(catalog, words, name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bootsvc.cli.image.vocabulary import Vocabulary
-from bootsvc.cli.terminal import warn
+from bootsvc.cli.terminal import say, warn
 from images.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ def sync_users(catalog: Catalog, words: Vocabulary, name: str, sysconfdir: Path,
     for text in done.comparison.warnings:
         warn(text)
     for line in report(done):
-        print(line)
+        say(line)
     if not done.plan:
-        print("uid/gid already synced", flush=True)
+        say("uid/gid already synced")
     elif write:
-        print(f"uid/gid synced for {words.noun} {name}", flush=True)
+        say(f"uid/gid synced for {words.noun} {name}")
     else:
         command = f"wwctl {words.noun} syncuser --write=true {name}"
-        print(f"uid/gid not synced: run `{command}` to synchronize", flush=True)
+        say(f"uid/gid not synced: run `{command}` to synchronize")
 
 
 def complete_sync(catalog: Catalog, name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import oci_image as oci
 import pytest
 from artefacts import Artefacts
-from head_node import HeadNode
+from head_node import WWCTL, HeadNode
 from oci_image import Registry
 
 pytestmark = pytest.mark.root
@@ -190,3 +190,24 @@ def test_platform(site: Site, registry: Registry) -> None:
         assert (site.chroots / "img/rootfs/bin/sh").read_text() == "arm64"
         assert json.loads((site.chroots / "img/source.json").read_text())["architecture"] == "arm64"
     refused(site.wwctl(*import_, "--platform", "linux/riscv64"), "riscv64", "linux/amd64, linux/arm64")
+
+
+def test_work_goes_on_when_nobody_reads_of_it(site: Site, artefacts: Artefacts) -> None:
+    read, gone = os.pipe()
+    os.close(read)
+
+    def unheard(*args: str) -> int:
+        return subprocess.run(
+            [WWCTL, *args], env=site.environment, stdout=gone, stderr=subprocess.DEVNULL, timeout=60, check=False
+        ).returncode
+
+    try:
+        assert unheard("container", "import", f"oci:{artefacts.layout}", "one") == 0
+        assert unheard("image", "copy", "--build", "one", "two") == 0
+        assert unheard("image", "rename", "--build", "two", "three") == 0
+        rows = json.loads(site.wwctl("image", "list", "--json").stdout)
+        assert [(row["name"], row["built"]) for row in rows] == [("one", True), ("three", True)]
+        assert unheard("image", "delete", "-y", "one", "three") == 0
+    finally:
+        os.close(gone)
+    assert site.images() == []
