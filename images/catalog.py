@@ -203,7 +203,7 @@ class Catalog:
         # In this order a crash leaves an image that is not built, never something built that belongs to no image.
         for place in (self.provision / "images" / name, self.chroots / name):
             if place.exists():
-                _discard(place)
+                _discard(place, name)
 
     def current(self, name: str) -> Generation | None:
         """The generation that nodes get now, or None when the image was never built."""
@@ -247,7 +247,7 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
         os.close(descriptor)
 
 
-def _discard(folder: Path) -> None:
+def _discard(folder: Path, name: str) -> None:
     """In one rename, then for good; needs no room on the disk, for who deletes may want some.
 
     Of an image that is a link to a folder elsewhere the link goes: what it leads to is not ours.
@@ -260,7 +260,13 @@ def _discard(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         trash = folder.with_name(f".staging-delete-{folder.name}-{secrets.token_hex(4)}")
         folder.rename(trash)
-        remove_tree(trash)
+        try:
+            remove_tree(trash)
+        except OSError as exc:
+            raise Error(
+                f"image {name!r} is deleted, but not all of it could be removed: {trash}: {exc.strerror}",
+                hint="remove the rest by hand, or leave it to the next import",
+            ) from exc
     finally:
         os.close(descriptor)
 

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from images.errors import Error
 from images.mounts import find_mounts
+from images.protection import unprotect, unprotect_entry
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS = 40
@@ -263,11 +264,18 @@ def _empty(fd: int) -> bytes | None:
     with os.scandir(fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(name, dir_fd=fd)
-                continue
+            remove = os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink
             try:
-                os.rmdir(name, dir_fd=fd)
+                remove(name, dir_fd=fd)
+            except PermissionError:
+                unprotect(fd)
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+                    unprotect_entry(fd, name)
+                # Whether a directory is empty is found out at the next step.
+                if remove is os.rmdir:
+                    below = name
+                else:
+                    remove(name, dir_fd=fd)
             except OSError as exc:
                 if exc.errno != errno.ENOTEMPTY:
                     raise

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,27 @@ def precious(catalog: Catalog, tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "home/thesis"
     for folder in catalog.chroots.rglob("a home"):
         subprocess.run(["umount", folder], check=True)
+
+
+def test_an_image_with_immutable_files_is_deleted(catalog: Catalog, require_tool: Callable[..., Path]) -> None:
+    rootfs = catalog.get("img")
+    (rootfs / "log/old").mkdir(parents=True)
+    (rootfs / "empty").mkdir()
+    for path in ("etc/resolv.conf", "log/messages", "log/old/messages"):
+        (rootfs / path).write_text("x")
+    protected = {"+i": ("etc/resolv.conf", "etc", "empty", "log/old"), "+a": ("log/messages", "log")}
+    chattr = require_tool("chattr")
+    try:
+        for attribute, paths in protected.items():
+            marked = subprocess.run([chattr, attribute, *(rootfs / path for path in paths)], check=False)
+            if marked.returncode:
+                pytest.skip("this file system has no such attributes")
+        with pytest.raises(PermissionError):
+            (rootfs / "etc/resolv.conf").unlink()
+        catalog.delete("img")
+        assert everything(catalog) == ["images"]
+    finally:
+        subprocess.run([chattr, "-R", "-f", "-ia", catalog.chroots], check=False)
 
 
 def test_an_image_with_a_mount_is_not_deleted(catalog: Catalog, precious: Path) -> None:
