@@ -37,11 +37,12 @@ class ImportFailed(Error):
     """The operating system refuses; nothing of the import is kept, and an image that was there is as it was."""
 
     def __init__(self, name: str, place: Path, exc: OSError) -> None:
-        full = exc.errno in _FULL
-        super().__init__(
-            f"cannot import {name!r}: {place}: {exc.strerror}",
-            hint=f"free some space on the file system of {place}" if full else f"look at {place} and its file system",
-        )
+        hints = {
+            **dict.fromkeys(_FULL, f"free some space on the file system of {place}"),
+            errno.EROFS: f"mount the file system of {place} writable",
+        }
+        hint = hints.get(exc.errno or 0, f"look at {place} and its file system")
+        super().__init__(f"cannot import {name!r}: {place}: {exc.strerror}", hint=hint)
         self.place = place
 
 
@@ -102,7 +103,10 @@ def _explained(catalog: Catalog, name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise  # nobody reads any more what progress says: no fault of this file system
     except OSError as exc:
-        place = Path(os.fsdecode(exc.filename)) if exc.filename and exc.errno not in _FULL else catalog.chroots
+        # A staging folder that could not be made, or is gone by now, is no place to look at.
+        place = Path(os.fsdecode(exc.filename)) if exc.filename else catalog.chroots
+        if exc.errno in _FULL or place.is_relative_to(catalog.chroots):
+            place = catalog.chroots
         raise ImportFailed(name, place, exc) from exc
 
 

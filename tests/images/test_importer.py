@@ -179,6 +179,16 @@ async def test_full_disk(chroot: Path, tmp_path: Path, small_disk: Path, kind: s
     assert (catalog.get("img") / "bin/sh").read_text() == "shell"
 
 
+def test_read_only_disk(chroot: Path, tmp_path: Path, small_disk: Path) -> None:
+    catalog = Catalog(chroots=small_disk / "chroots", provision=small_disk / "provision")
+    catalog.chroots.mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(ImportFailed) as caught:
+        asyncio.run(import_image(catalog, "img", source(chroot, tmp_path), ignore))
+    assert caught.value.message == f"cannot import 'img': {catalog.chroots}: Read-only file system"
+    assert caught.value.hint == f"mount the file system of {catalog.chroots} writable"
+
+
 def make_tar(tree: Path, target: Path, option: str) -> None:
     subprocess.run(["tar", "-C", tree, option, "-cf", target, "."], check=True)
 
