@@ -101,7 +101,8 @@ class Reference:
             host = DOCKER_HUB
             name = name if "/" in name else f"library/{name}"
         if not _REPOSITORY.fullmatch(name) or len(name) > _MAX_NAME:
-            raise InvalidReference(text, f"{tail.partition(':')[0]!r} is not a repository name")
+            capitals = ", for it has capital letters" if _REPOSITORY.fullmatch(name.lower()) and name != name.lower() else ""
+            raise InvalidReference(text, f"{tail.partition(':')[0]!r} is not a repository name{capitals}")
         return cls(host=host, repository=name, tag=tag or None, digest=digest)
 
     @property

@@ -202,7 +202,10 @@ class Repository:
 
     async def _refusal(self, response: aiohttp.ClientResponse, host: str, what: str) -> RegistryError:
         body = await read_whole(response, 1 << 16, host)
-        return refusal(host, what, status=response.status, body=body, retry_after=response.headers.get("Retry-After"))
+        plain = "" if self._base is None or self._base.scheme == "https" else "--tls-verify=false "
+        tags = f"skopeo list-tags {plain}docker://{self.reference.host}/{self.reference.repository}"
+        retry_after = response.headers.get("Retry-After")
+        return refusal(host, what, status=response.status, body=body, retry_after=retry_after, tags=tags)
 
     async def _find_base(self) -> URL:
         """`https://HOST/v2`, or `http://HOST/v2` where plain http is allowed and answers."""

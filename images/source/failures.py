@@ -176,8 +176,9 @@ class _Problems(msgspec.Struct, frozen=True):
     errors: tuple[_Problem, ...] = ()
 
 
-def refusal(host: str, what: str, *, status: int, body: bytes, retry_after: str | None) -> RegistryError:
-    """The sentence for an answer that is not 200; `what` names the manifest or blob that was asked for."""
+def refusal(host: str, what: str, *, status: int, body: bytes, retry_after: str | None, tags: str) -> RegistryError:
+    """The sentence for an answer that is not 200; `what` names the manifest or blob that was asked for, `tags` a command that
+    lists the tags that there are."""
     if status in (401, 403):
         return Unauthorized(host, what, status)
     if status == 429:
@@ -189,6 +190,6 @@ def refusal(host: str, what: str, *, status: int, body: bytes, retry_after: str 
     if status == 404:
         if any(problem.code == "NAME_UNKNOWN" for problem in problems):
             return NotFound(host, what, hint="the registry does not know the repository: check the name before the colon")
-        return NotFound(host, what, hint="check the name and the tag, for example with skopeo list-tags")
+        return NotFound(host, what, hint=f"check the name and the tag, for example with `{tags}`")
     said = "; ".join(problem.message or problem.code for problem in problems)
     return ServerFailure(host, status, said or "no reason given")

@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from images.errors import Error
-from images.reference import hide_login
+from images.reference import InvalidReference, Reference, hide_login
 from images.source.archived import parse_docker_archive, parse_oci_archive
 from images.source.contract import Provenance, Source, SourceOptions
 from images.source.daemon import DaemonSource
@@ -34,7 +35,7 @@ SCHEMES: Mapping[str, Callable[[str, SourceOptions], Source]] = {
     "file": open_file,
 }
 """What stands before `:` or `://`, and what makes a source of the rest."""
-_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z-]*):(?P<slashes>//)?(?P<rest>.*)", re.DOTALL)
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z-]*):(?P<slashes>//)?(?P<rest>.*)", re.DOTALL)
 _HINT = (
     "an image can come from docker://HOST/NAME:TAG, docker-daemon://NAME:TAG, oci:DIR, oci-archive:FILE, "
     "docker-archive:FILE, or an existing file or directory"
@@ -42,9 +43,11 @@ _HINT = (
 
 
 class UnknownSource(Error):
-    def __init__(self, text: str, reason: str) -> None:
+    """`meant`: a source that exists, or could, and is spelled much like it."""
+
+    def __init__(self, text: str, reason: str, meant: str | None = None) -> None:
         text = hide_login(text)
-        super().__init__(f"{text!r} {reason}", hint=_HINT)
+        super().__init__(f"{text!r} {reason}", hint=f"did you mean {hide_login(meant)}? {_HINT}" if meant else _HINT)
         self.text = text
 
 
@@ -54,7 +57,18 @@ def open_source(text: str, options: SourceOptions) -> Source:
     if match is not None and (opener := SCHEMES.get(match["scheme"])) is not None:
         return opener(match["rest"], options)
     if match is not None and match["slashes"]:
-        raise UnknownSource(text, f"has the unknown scheme {match['scheme']!r}")
+        close = get_close_matches(match["scheme"].lower(), SCHEMES, n=1)
+        meant = f"{close[0]}://{match['rest']}" if close else None
+        raise UnknownSource(text, f"has the unknown scheme {match['scheme']!r}", meant)
     if not text or not os.path.lexists(text):
-        raise UnknownSource(text, "is no file or directory here, and names no registry")
+        meant = f"docker://{text}" if _is_reference(text) else None
+        raise UnknownSource(text, "is no file or directory here, and names no registry", meant)
     return recognise(Path(text), options)
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        Reference.parse(text)
+    except InvalidReference:
+        return False
+    return True

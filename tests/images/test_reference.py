@@ -73,6 +73,11 @@ def test_refuses(text: str) -> None:
     assert "docker://" in (caught.value.hint or "")
 
 
+def test_capital_letters_are_told() -> None:
+    with pytest.raises(InvalidReference, match=r"'lab/Rocky' is not a repository name, for it has capital letters"):
+        Reference.parse("quay.io/lab/Rocky:9")
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [

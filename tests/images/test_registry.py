@@ -484,8 +484,9 @@ async def test_refusals(
 
 async def test_unknown_tag_and_repository(registry: Registry, image: Image, bring: Importer) -> None:
     registry.push("lab/known", "1", image)
-    with pytest.raises(NotFound, match=r"tag '2' of 'lab/known'"):
+    with pytest.raises(NotFound, match=r"tag '2' of 'lab/known'") as caught:
         await bring(f"{registry.host}/lab/known:2")
+    assert f"`skopeo list-tags --tls-verify=false docker://{registry.host}/lab/known`" in (caught.value.hint or "")
     with pytest.raises(NotFound, match=r"tag 'latest' of 'lab/unknown'"):
         await bring(f"{registry.host}/lab/unknown")
     assert list(bring.cache.rglob("*")) == []
@@ -680,3 +681,24 @@ def test_schemes(tmp_path: Path) -> None:
             open_source(text, options)
         assert "docker://" in (caught.value.hint or "")
         assert "directory" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("dokcer://alpine:3", "docker://alpine:3"),
+        ("Docker://quay.io/lab/x", "docker://quay.io/lab/x"),
+        ("docker-deamon://x", "docker-daemon://x"),
+        ("alpine", "docker://alpine"),
+        ("quay.io/lab/rocky:9", "docker://quay.io/lab/rocky:9"),
+        ("ftp://x/y", None),
+        ("/no/such/dir", None),
+        ("./nothing", None),
+        ("", None),
+    ],
+)
+def test_what_was_meant(tmp_path: Path, text: str, meant: str | None) -> None:
+    with pytest.raises(UnknownSource) as caught:
+        open_source(text, SourceOptions(blobs=tmp_path))
+    said, _, _ = (caught.value.hint or "").partition("? ")
+    assert said == (f"did you mean {meant}" if meant else caught.value.hint)
