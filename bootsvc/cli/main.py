@@ -191,7 +191,10 @@ def _usage(error: click.UsageError) -> tuple[str, str | None]:
         found = error.possibilities
         close = f"did you mean {found[0]}?" if found else hint
         return f"`{path}` has no flag {error.option_name}", close
-    message = error.format_message().rstrip(".")
+    message, _, choice = error.format_message().rstrip(".").partition(". Recognized values: ")
+    if choice:
+        hint = "write true or false"
+    message = message.replace("a valid integer range", "a whole number")
     return message[:1].lower() + message[1:], hint
 
 

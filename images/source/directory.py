@@ -1,5 +1,6 @@
 """An existing directory, for example a chroot, copied faithfully; other file systems mounted in it are left out."""
 
+import os
 from pathlib import Path
 
 from images.background_copy import copy_in_background
@@ -9,8 +10,10 @@ from images.source.contract import Provenance
 
 
 class UnusableDirectory(Error):
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{str(path)!r} {reason}", hint="give the top directory of a chroot, as debootstrap makes it")
+    def __init__(
+        self, path: Path, reason: str, hint: str = "give the top directory of a chroot, as debootstrap makes it"
+    ) -> None:
+        super().__init__(f"{str(path)!r} {reason}", hint=hint)
         self.path = path
         self.reason = reason
 
@@ -28,6 +31,9 @@ class DirectorySource:
             raise UnusableDirectory(path, "is not a directory")
         if is_root:
             raise UnusableDirectory(path, "is this machine's own root")
+        below = self._path / "rootfs"
+        if below.is_dir() and not os.path.lexists(self._path / "bin"):
+            raise UnusableDirectory(self._path, "is no root file system, but holds one", hint=f"did you mean {below}?")
         self.default_name = self._path.name
 
     async def find_digest(self) -> str | None:

@@ -220,3 +220,14 @@ def test_other_file_system(chroot: Path, elsewhere: Path, snapshot: Snapshot) ->
         expected = {path: (*entry[:7], ()) for path, entry in expected.items()}
         actual = {path: (*entry[:7], ()) for path, entry in actual.items()}
     assert actual == expected
+
+
+def test_a_bundle_is_told_from_its_root_file_system(chroot: Path) -> None:
+    """`umoci unpack` makes DIR/rootfs, and so does Warewulf."""
+    bundle = chroot.parent / "bundle"
+    bundle.mkdir()
+    chroot.rename(bundle / "rootfs")
+    with pytest.raises(UnusableDirectory) as caught:
+        DirectorySource(bundle)
+    assert caught.value.hint == f"did you mean {bundle}/rootfs?"
+    assert DirectorySource(bundle / "rootfs").default_name == "rootfs"

@@ -57,8 +57,12 @@ def findings(invocation: Invocation, words: Vocabulary, name: str) -> list[Named
 
 
 def warn_after_import(invocation: Invocation, words: Vocabulary, name: str) -> None:
-    """The worst findings, each a line on standard error."""
-    serious = list(worst(findings(invocation, words, name)))
+    """The worst findings, each a line on standard error; that a tree cannot be read through is one, for it was imported."""
+    try:
+        serious = list(worst(findings(invocation, words, name)))
+    except Error as exc:
+        warn(f"{name}: {exc.message}", exc.hint)
+        return
     more = f"{len(serious) - MOST_WARNINGS} more, and " if len(serious) > MOST_WARNINGS else ""
     hint = f"`wwctl {words.noun} check {name}` shows {more}what to do"
     told = serious[:MOST_WARNINGS]

@@ -162,6 +162,7 @@ def test_export(site: Site, tmp_path: Path) -> None:
         (["diff", "img", "xyz"], 1, "has no generation 'xyz'"),
         (["diff", "img", ""], 1, "has no generation ''"),
         (["prune", "--keep", "0"], 2, "--keep"),
+        (["prune", "--keep", "x"], 2, "'x' is not a whole number"),
         (["prune", "nope"], 1, "there is no image 'nope'"),
         (["export", "img"], 2, "missing argument"),
         (["export", "img", "-", "--generation="], 1, "has no generation ''"),

@@ -192,6 +192,20 @@ def test_platform(site: Site, registry: Registry) -> None:
     refused(site.wwctl(*import_, "--platform", "linux/riscv64"), "riscv64", "linux/amd64, linux/arm64")
 
 
+def test_what_cannot_be_looked_at_is_imported_all_the_same(site: Site, artefacts: Artefacts) -> None:
+    """Paths longer than a path may be: no build can hold them, which is not the import's failure."""
+    root = site.root / "deep"
+    subprocess.run(["cp", "-a", artefacts.tree, root], check=True)
+    script = 'i=0; while [ $i -lt 20 ]; do mkdir "$1" && cd -P "$1" && i=$((i+1)) || exit 1; done'
+    subprocess.run(["/bin/sh", "-c", script, "sh", "d" * 250], cwd=root, check=True)
+    done = site.wwctl("image", "import", str(root), "img")
+    assert done.returncode == 0
+    assert done.stderr.startswith("wwctl: warning: img: the tree is too deep: a path of ")
+    assert site.images() == ["img"]
+    refused(site.wwctl("image", "build", "img"), "the tree is too deep")
+    assert site.wwctl("image", "delete", "-y", "img").returncode == 0
+
+
 def test_work_goes_on_when_nobody_reads_of_it(site: Site, artefacts: Artefacts) -> None:
     read, gone = os.pipe()
     os.close(read)

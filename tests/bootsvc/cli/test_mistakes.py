@@ -32,6 +32,8 @@ __all__ = ["site"]
         ("overlay list hostnme", 1, "there is no overlay 'hostnme'", "did you mean 'hostname'?"),
         ("power on n01", 2, "`wwctl` has no command 'power'", "bootsvc does not talk to BMCs"),
         ("node console n01", 2, "`wwctl node` has no command 'console'", "bootsvc does not talk to BMCs"),
+        ("image exec --build=maybe rocky-9 true", 2, "invalid value for '--build': 'maybe' is not a valid boolean",
+         "write true or false"),
         ("--warewulfconf /nonexistent node list", 1, "/nonexistent: no such file", "--warewulfconf and $WAREWULFCONF"),
         ("node set n01 -y --netname p2 --hwaddr 52:54:00:12:34:56", 1,
          "node n01: two of its networks have the hwaddr 52:54:00:12:34:56", "give one of them another one"),
