@@ -1,6 +1,7 @@
 """How tables of images are shown: columns for people, `--json` and `--yaml` for programs; sizes and times in words."""
 
-import json
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -22,10 +23,17 @@ def dump(rows: Sequence[msgspec.Struct] | msgspec.Struct, form: str) -> str:
     """The rows as JSON or YAML, ended by a newline; times in UTC, sizes in bytes."""
     plain = msgspec.to_builtins(rows)
     if form == "json":
+        import json
+
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
     import yaml
 
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def aside(form: str | None) -> contextlib.AbstractContextManager[object]:
+    """While it lasts, and standard output is a program's, what a verb says to people goes to standard error."""
+    return contextlib.redirect_stdout(sys.stderr) if form else contextlib.nullcontext()
 
 
 def size_text(size: int) -> str:

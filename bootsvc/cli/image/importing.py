@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 
 import click
+import msgspec
 
 from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
 from bootsvc.cli.image.building import run_build
 from bootsvc.cli.image.doctor import warn_after_import
+from bootsvc.cli.image.formats import aside, dump, format_options
 from bootsvc.cli.image.import_progress import import_progress
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
@@ -18,7 +20,7 @@ from bootsvc.cli.image.vocabulary import Vocabulary
 from bootsvc.cli.terminal import say
 from bootsvc.config import Config
 from images.catalog import Catalog, ImageExists, check_name
-from images.importer import Mode, import_image, update_resolv_conf
+from images.importer import Imported, Mode, import_image, update_resolv_conf
 from images.source.scheme import SourceOptions, open_source
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
@@ -28,6 +30,18 @@ SOURCE is docker://[HOST[:PORT]/]NAME[:TAG], docker-daemon://NAME[:TAG], oci:DIR
 docker-archive:FILE[:NAME], or a path: a directory, an image's archive, a root file system as tar (also compressed), a SIF or
 squashfs file.
 """
+
+
+class ImportRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was imported. `digest` tells one state of the source from another, where it has one; `current` is the generation
+    that nodes get, None for an image that was never built."""
+
+    image: str
+    unchanged: bool
+    source: str
+    digest: str | None
+    architecture: str | None
+    current: str | None
 
 
 def add_import(group: Noun, words: Vocabulary) -> None:
@@ -47,6 +61,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
         metavar="OS/ARCH[/VARIANT]",
         help="Which platform of a multi-platform image (default: this machine's).",
     )
+    @format_options
     @pass_invocation
     def import_(
         invocation: Invocation,
@@ -56,6 +71,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
         update: bool,
         build: bool,
         syncuser: bool,
+        form: str | None,
         **options: object,
     ) -> None:
         if force and update:
@@ -66,27 +82,33 @@ def add_import(group: Noun, words: Vocabulary) -> None:
         if name is not None:
             _check_target(catalog, name, mode)
         opened = open_source(source, _source_options(config, options))
-        if name is None:
-            name = opened.default_name
-            _check_target(catalog, name, mode)
-            say(f"Setting {words.noun} name: {name}")
-        need_root(f"import {words.noun} {name!r}")
-        with import_progress() as report:
-            done = asyncio.run(import_image(catalog, name, opened, report, mode=mode))
-        try:
-            if done.unchanged:
-                say(words.up_to_date.format(name=name))
-            else:
-                _finish(catalog, words, name, config, syncuser=syncuser)
-            if build or (words.finishes_import and not done.unchanged):
-                say(f"Building {words.noun}: {name}")
-                with catalog.locked(name, holder=f"build {name}"):
-                    run_build(catalog, words, name, examined=not done.unchanged)
-            if not done.unchanged:
-                warn_after_import(invocation, words, name)
-        finally:
-            # Nobody needs to wait for the tree that was replaced to be gone.
-            catalog.remove_abandoned()
+        with aside(form):
+            if name is None:
+                name = opened.default_name
+                _check_target(catalog, name, mode)
+                say(f"Setting {words.noun} name: {name}")
+            need_root(f"import {words.noun} {name!r}")
+            with import_progress() as report:
+                done = asyncio.run(import_image(catalog, name, opened, report, mode=mode))
+            try:
+                _finish(invocation, catalog, words, name, done, build=build, syncuser=syncuser)
+            finally:
+                # Nobody needs to wait for the tree that was replaced to be gone.
+                catalog.remove_abandoned()
+        if form:
+            print(dump(_row(catalog, name, done), form), end="")
+
+
+def _row(catalog: Catalog, name: str, done: Imported) -> ImportRow:
+    current = catalog.current(name)
+    return ImportRow(
+        image=name,
+        unchanged=done.unchanged,
+        source=done.provenance.reference,
+        digest=done.provenance.digest,
+        architecture=done.provenance.architecture,
+        current=None if current is None else current.digest,
+    )
 
 
 def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
@@ -97,12 +119,24 @@ def _check_target(catalog: Catalog, name: str, mode: Mode) -> None:
         raise ImageExists(name)
 
 
-def _finish(catalog: Catalog, words: Vocabulary, name: str, config: Config, *, syncuser: bool) -> None:
-    with catalog.locked(name, holder=f"import {name}"):
-        if words.finishes_import and update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
-            say("Updating the container's /etc/resolv.conf")
-        if syncuser:
-            sync_users(catalog, words, name, config.paths.sysconfdir)
+def _finish(
+    invocation: Invocation, catalog: Catalog, words: Vocabulary, name: str, done: Imported, *, build: bool, syncuser: bool
+) -> None:
+    """What an import does to the tree that it has brought."""
+    if done.unchanged:
+        say(words.up_to_date.format(name=name))
+    else:
+        with catalog.locked(name, holder=f"import {name}"):
+            if words.finishes_import and update_resolv_conf(catalog.get(name), HOST_RESOLV_CONF):
+                say("Updating the container's /etc/resolv.conf")
+            if syncuser:
+                sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
+    if build or (words.finishes_import and not done.unchanged):
+        say(f"Building {words.noun}: {name}")
+        with catalog.locked(name, holder=f"build {name}"):
+            run_build(catalog, words, name, examined=not done.unchanged)
+    if not done.unchanged:
+        warn_after_import(invocation, words, name)
 
 
 def _source_options(config: Config, options: dict[str, object]) -> SourceOptions:

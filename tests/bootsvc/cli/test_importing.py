@@ -118,6 +118,25 @@ def test_update(site: Site, registry: Registry) -> None:
     assert site.images() == ["img"]
 
 
+def test_what_programs_get(site: Site, artefacts: Artefacts) -> None:
+    """Standard output is one JSON value; what people read goes to standard error."""
+    layout = f"oci:{artefacts.layout}"
+    done = site.wwctl("image", "import", "--json", layout)
+    row = json.loads(done.stdout)
+    assert "Setting image name: layout\nUnpacking" in done.stderr
+    assert (row["image"], row["unchanged"], row["digest"][:7], row["current"]) == ("layout", False, "sha256:", None)
+    built = json.loads(site.wwctl("image", "build", "--json", "layout").stdout)
+    assert [(one["image"], one["unchanged"], one["kernels"]) for one in built] == [("layout", False, [])]
+    assert built[0]["current"] == built[0]["generation"]
+    again = json.loads(site.wwctl("container", "import", "-u", "-j", layout, "layout").stdout)
+    assert again == row | {"unchanged": True, "current": built[0]["generation"]}
+    gone = json.loads(site.wwctl("image", "prune", "--json").stdout)
+    assert gone == {"removed": True, "generations": [], "files": 0, "size": 0}
+    assert site.wwctl("image", "build", "--yaml", "layout").stdout.startswith("- image: layout\n")
+    refused = site.wwctl("image", "import", "--json", layout, "layout")
+    assert (refused.returncode, refused.stdout) == (1, "")
+
+
 def test_existing_images_are_safe(site: Site, artefacts: Artefacts, tmp_path: Path) -> None:
     layout = str(artefacts.layout)
     assert site.wwctl("image", "import", layout, "img").returncode == 0
