@@ -59,6 +59,10 @@ class Identity:
     mtime_ns: int
     ctime_ns: int
 
+    @classmethod
+    def of(cls, info: os.stat_result) -> "Identity":
+        return cls(inode=info.st_ino, size=info.st_size, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -104,10 +108,9 @@ class Store:
     def identity(self) -> Identity | None:
         """The file's identity now, or None when it is missing; the daemon polls this."""
         try:
-            stat = self.path.stat()
+            return Identity.of(self.path.stat())
         except FileNotFoundError:
             return None
-        return Identity(inode=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns)
 
     def load(self, *, packed: bytes = b"") -> Snapshot:
         """Read the file; raises YamlError with line and column, or Error when it cannot be read.

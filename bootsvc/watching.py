@@ -34,7 +34,6 @@ class WatchedFile:
 def _identity(path: Path) -> Identity | None:
     """None also when the file is out of reach; reading it then says why."""
     try:
-        info = os.stat(path)
+        return Identity.of(os.stat(path))
     except OSError:
         return None
-    return Identity(inode=info.st_ino, size=info.st_size, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns)

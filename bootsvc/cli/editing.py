@@ -12,10 +12,10 @@ from bootsvc import changes as edits
 from bootsvc import hostlist
 from bootsvc.cli.changing import differing
 from bootsvc.cli.command import Invocation
-from bootsvc.cli.editor import run_editor
+from bootsvc.cli.editor import edit_until_fit
 from bootsvc.cli.listing import write
 from bootsvc.cli.names import Kind, check_entries
-from bootsvc.cli.terminal import complain, confirm, warn
+from bootsvc.cli.terminal import confirm, warn
 from bootsvc.config import Config
 from bootsvc.entries import read_entries
 from bootsvc.registry import unknown_keys
@@ -133,7 +133,7 @@ def edit(invocation: Invocation, kind: Kind, /, names: tuple[str, ...], noheader
     with tempfile.TemporaryDirectory(prefix="wwctl-") as folder:
         path = Path(folder) / f"{kind.word}s.yaml"
         path.write_text(header + (emit(before) if before else "{}\n"))
-        edited = _edited(kind, path, before, snapshot, config)
+        edited = edit_until_fit(path, lambda: _read_edited(kind, path, before, snapshot, config))
     if edited is None:
         print("No changes made!")
         return
@@ -155,20 +155,12 @@ def _confirm_and_save(edited: _Edited, store: Store, snapshot: Snapshot, config:
     store.edit(lambda current: edited.apply(current, config))
 
 
-def _edited(kind: Kind, path: Path, before: Entries, snapshot: Snapshot, config: Config) -> _Edited | None:
-    """Run the editor until what it leaves can stand, or the person gives up (None)."""
-    while True:
-        run_editor(path)
-        try:
-            edited = _Edited(kind=kind, before=before, after=_entries_of(kind, path.read_bytes(), path))
-            check_entries(before, edited.after, config)
-            edited.apply(snapshot, config)
-        except Error as exc:
-            complain(exc.message, exc.hint)
-            if not confirm("Go back to the editor"):
-                return None
-        else:
-            return edited
+def _read_edited(kind: Kind, path: Path, before: Entries, snapshot: Snapshot, config: Config) -> _Edited:
+    """Raises Error when it cannot stand."""
+    edited = _Edited(kind=kind, before=before, after=_entries_of(kind, path.read_bytes(), path))
+    check_entries(before, edited.after, config)
+    edited.apply(snapshot, config)
+    return edited
 
 
 def _header(kind: Kind, names: list[str]) -> str:

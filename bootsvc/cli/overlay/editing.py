@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from bootsvc.cli.command import Invocation, Verb
-from bootsvc.cli.editor import run_editor
+from bootsvc.cli.editor import edit_until_fit
 from bootsvc.cli.overlay.site import Site, file_argument, name_argument, need_root, warn_of_rest
-from bootsvc.cli.terminal import complain, confirm
 from bootsvc.overlay_attributes import Mode
 from bootsvc.overlay_site import FileExists, NoParent, inside, place
 from images.errors import Error
@@ -40,7 +39,7 @@ def _edit(invocation: Invocation, /, name: str, file: str, parents: bool) -> Non
         # Under its own name, by which editors know what it is.
         copy = Path(folder) / full.name
         copy.write_bytes(before or b"")
-        after = _edited(site, name, path, copy)
+        after = edit_until_fit(copy, lambda: _read_edited(site, name, path, copy))
     if after is None or after == (before or b""):
         print("No changes made!")
         return
@@ -57,19 +56,11 @@ def _kept(site: Site, name: str, path: str) -> Mode:
     return Mode(mode=0o644, uid=0, gid=0) if item is None else Mode(mode=stat.S_IMODE(item.mode), uid=item.uid, gid=item.gid)
 
 
-def _edited(site: Site, name: str, path: str, copy: Path) -> bytes | None:
-    """Run the editor until what it leaves can stand, or the person gives up (None)."""
-    while True:
-        run_editor(copy)
-        content = copy.read_bytes()
-        try:
-            _check(site, name, path, content)
-        except Error as exc:
-            complain(exc.message, exc.hint)
-            if not confirm("Go back to the editor"):
-                return None
-        else:
-            return content
+def _read_edited(site: Site, name: str, path: str, copy: Path) -> bytes:
+    """Raises Error when it cannot stand."""
+    content = copy.read_bytes()
+    _check(site, name, path, content)
+    return content
 
 
 def _check(site: Site, name: str, path: str, content: bytes) -> None:
