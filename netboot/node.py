@@ -69,9 +69,9 @@ class Ipmi(Record, frozen=True, kw_only=True):
     netmask: Annotated[IPv4Address | None, _flag("BMC netmask", "ipminetmask")] = None
     port: Annotated[str, _flag("BMC port", "ipmiport")] = ""
     interface: Annotated[str, _flag("BMC interface, such as lanplus", "ipmiinterface")] = ""
-    escapechar: Annotated[str, _flag("escape character of the serial console", "ipmiescapechar")] = ""
+    escapechar: Annotated[str, _flag("escape character of the serial console, kept for Warewulf", "ipmiescapechar")] = ""
     write: Annotated[str, _flag("the node writes its BMC settings at boot", "ipmiwrite", boolean=True)] = ""
-    template: Annotated[str, _flag("BMC command template", "ipmitemplate")] = ""
+    template: Annotated[str, _flag("BMC command template, kept for Warewulf", "ipmitemplate")] = ""
     tags: Annotated[dict[str, str], _flag("BMC tags")] = {}
 
 
@@ -116,7 +116,9 @@ class Profile(Record, frozen=True, kw_only=True):
     comment: Annotated[str, _flag("a comment", "comment")] = ""
     cluster_name: Annotated[str, _flag("cluster name", "cluster", "c")] = field(name="cluster name", default="")
     image_name: Annotated[str, _flag("image to boot", "image")] = field(name="image name", default="")
-    ipxe_template: Annotated[str, _flag("iPXE template", "ipxe")] = field(name="ipxe template", default="")
+    ipxe_template: Annotated[str, _flag("iPXE template, kept for Warewulf: the boot script is bootsvc's own", "ipxe")] = field(
+        name="ipxe template", default=""
+    )
     runtime_overlay: Annotated[tuple[str, ...], _flag("runtime overlays", "runtime-overlays", "R")] = field(
         name="runtime overlay", default=()
     )
