@@ -116,14 +116,8 @@ class State:
         """The leases that the database held when it was opened."""
         return list(self._leases)
 
-    def save_lease(self, lease: Lease) -> "asyncio.Future[None]":
-        """The future is done after the commit that holds the lease; it carries BadState when the commit failed."""
-        future, saved = _promise()
-        self.write_lease(lease, saved)
-        return future
-
     def write_lease(self, lease: Lease, saved: Saved) -> None:
-        """As `save_lease`, without a future: `saved` is called in the running loop after the commit."""
+        """`saved` is called in the running loop after the commit that holds the lease, with BadState when the commit failed."""
         self._put(_Write(lease, (asyncio.get_running_loop(), saved)), _NOW)
 
     def save_event(
@@ -160,7 +154,16 @@ class State:
 
     def written(self) -> "asyncio.Future[None]":
         """The future is done when all that was given so far is on disk; it carries BadState when the last commit failed."""
-        future, saved = _promise()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def saved(failure: BadState | None) -> None:
+            if future.done():
+                return
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+
         self._put(_Write(None, (asyncio.get_running_loop(), saved)), _NOW)
         return future
 
@@ -264,21 +267,6 @@ def _statements(batch: Sequence[_Write]) -> Iterator[Statement]:
         yield _FORGET_MACHINES, (msgspec.json.encode(forgotten).decode(),)
     if any(write.prune for write in batch):
         yield _PRUNE_EVENTS, (MAX_EVENTS,)
-
-
-def _promise() -> tuple["asyncio.Future[None]", Saved]:
-    """A future of the running loop, and what ends it."""
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def saved(failure: BadState | None) -> None:
-        if future.done():
-            return
-        if failure is None:
-            future.set_result(None)
-        else:
-            future.set_exception(failure)
-
-    return future, saved
 
 
 def _tell(waiting: Sequence[tuple[asyncio.AbstractEventLoop, Saved]], failure: BadState | None) -> None:

@@ -27,13 +27,20 @@ def lease(number: int, hwaddr: str = A, expires: float = 100.5, state: LeaseStat
     return Lease(address=IPv4Address(f"10.0.0.{number}"), hwaddr=hwaddr, expires=expires, state=state)
 
 
+def saving(state: State, lease: Lease) -> "asyncio.Future[None]":
+    """Done after the commit that holds the lease; it carries BadState when the commit failed."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    state.write_lease(lease, lambda failure: future.set_exception(failure) if failure else future.set_result(None))
+    return future
+
+
 async def test_leases_survive(tmp_path: Path) -> None:
     state = State.open(tmp_path / "deep" / "state.db")
     assert state.load_leases() == []
-    await state.save_lease(lease(1))
-    await state.save_lease(lease(2, B))
-    await state.save_lease(lease(1, expires=200.0))
-    await state.save_lease(lease(2, B, state=LeaseState.DECLINED))
+    await saving(state, lease(1))
+    await saving(state, lease(2, B))
+    await saving(state, lease(1, expires=200.0))
+    await saving(state, lease(2, B, state=LeaseState.DECLINED))
     state.close()
     state = State.open(tmp_path / "deep" / "state.db")
     assert state.load_leases() == [lease(2, B, state=LeaseState.DECLINED), lease(1, expires=200.0)]
@@ -44,7 +51,7 @@ async def test_leases_survive(tmp_path: Path) -> None:
 async def test_how_long_a_lease_is_lent_survives_and_a_database_without_that_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     state = State.open(path)
-    await state.save_lease(replace(lease(1), seconds=600.0))
+    await saving(state, replace(lease(1), seconds=600.0))
     state.close()
     state = State.open(path)
     assert state.load_leases() == [replace(lease(1), seconds=600.0)]
@@ -54,7 +61,7 @@ async def test_how_long_a_lease_is_lent_survives_and_a_database_without_that_is_
     look_at(path)
     state = State.open(path)
     assert state.load_leases() == [lease(1)]
-    await state.save_lease(replace(lease(2), seconds=60.0))
+    await saving(state, replace(lease(2), seconds=60.0))
     state.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         # As an earlier version writes.
@@ -74,7 +81,7 @@ async def test_many_writers_share_commits(tmp_path: Path) -> None:
     statements: list[str] = []
     assert state._connection is not None
     state._connection.set_trace_callback(statements.append)
-    futures = [state.save_lease(lease(number % 250, f"hw{number}")) for number in range(2000)]
+    futures = [saving(state, lease(number % 250, f"hw{number}")) for number in range(2000)]
     async with asyncio.timeout(30):
         for future in futures:
             await future
@@ -93,7 +100,7 @@ async def test_events_wait_for_each_other_and_hold_up_nobody(tmp_path: Path, mon
         await asyncio.sleep(0)
     assert statements == []
     async with asyncio.timeout(30):
-        await state.save_lease(lease(1))
+        await saving(state, lease(1))
     assert statements.count("COMMIT") == 1
     state.save_event(A, "n1", "ipxe", "x", 0, 2000.0)
     state.close()
@@ -109,7 +116,7 @@ async def test_the_loop_goes_on_while_the_disk_waits(tmp_path: Path) -> None:
     state = State.open(tmp_path / "state.db")
     blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    future = state.save_lease(lease(1))
+    future = saving(state, lease(1))
     for _ in range(100):
         await asyncio.sleep(0)
     assert not future.done()
@@ -128,13 +135,13 @@ async def test_a_failed_commit_reaches_who_waits_and_the_next_works(tmp_path: Pa
     other.execute("CREATE TRIGGER full BEFORE INSERT ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     other.commit()
     with pytest.raises(BadState, match="disk full"):
-        await state.save_lease(lease(1))
+        await saving(state, lease(1))
     with pytest.raises(BadState, match="disk full"):
-        await state.save_lease(lease(1))
+        await saving(state, lease(1))
     other.execute("DROP TRIGGER full")
     other.commit()
     other.close()
-    await state.save_lease(lease(2))
+    await saving(state, lease(2))
     state.close()
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"], "said once, not for every packet"
     assert "disk full" in caplog.records[0].getMessage()
@@ -209,7 +216,9 @@ async def main():
     number = 0
     while True:
         number += 1
-        await state.save_lease(Lease(address=IPv4Address(number), hwaddr=f"hw{number}", expires=number))
+        done = asyncio.get_running_loop().create_future()
+        state.write_lease(Lease(address=IPv4Address(number), hwaddr=f"hw{number}", expires=number), done.set_result)
+        assert await done is None
         print(number, flush=True)
 asyncio.run(main())
 """
@@ -269,7 +278,7 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
     # The writer takes what is queued once before it is held up, and may do so after the queue was full.
     assert [record.levelname for record in caplog.records] in (["ERROR"], ["ERROR", "ERROR"])
     blocker.execute("ROLLBACK")
-    await state.save_lease(lease(1))
+    await saving(state, lease(1))
     state.close()
 
 
@@ -324,7 +333,8 @@ from bootsvc.dhcp.leases import Lease
 from bootsvc.state import State
 async def main():
     state = State.open(Path(sys.argv[1]))
-    await state.save_lease(Lease(address=IPv4Address("10.0.0.9"), hwaddr="52:54:00:00:00:09", expires=5.0))
+    state.write_lease(Lease(address=IPv4Address("10.0.0.9"), hwaddr="52:54:00:00:00:09", expires=5.0), lambda _: None)
+    await state.written()
     os._exit(0)
 asyncio.run(main())
 """
@@ -355,12 +365,12 @@ async def test_a_full_disk_keeps_nobody_from_starting(
         assert "machines without a reservation get no address until it can be written again (make room" in caplog.text
         for _ in range(2):
             with pytest.raises(BadState, match="cannot use the state database"):
-                await state.save_lease(replace(LEASE, hwaddr="52:54:00:00:00:0a"))
+                await saving(state, replace(LEASE, hwaddr="52:54:00:00:00:0a"))
         assert caplog.text.count("machines without a reservation") == 1, "said once"
         state.save_event("52:54:00:00:00:01", "n1", "up", "", 0, 7.0)
         assert state.last_events().keys() == {"52:54:00:00:00:01"}, "boots go on in memory"
         (small / "fill").unlink()
-        await state.save_lease(replace(LEASE, address=IPv4Address("10.0.0.10"), hwaddr="52:54:00:00:00:0a"))
+        await saving(state, replace(LEASE, address=IPv4Address("10.0.0.10"), hwaddr="52:54:00:00:00:0a"))
         assert "is written again" in caplog.text
     finally:
         state.close()
