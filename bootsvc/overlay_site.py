@@ -15,7 +15,7 @@ from bootsvc.overlay_attributes import Mode, declare, declared_links, forget, ma
 from bootsvc.overlay_staging import alone, copy_overlay, remove_unfinished, staged
 from images.atomic import sync_folder, write_whole
 from images.errors import Error
-from images.rename import exchange, sync_file_system
+from images.syscalls import exchange, sync_file_system
 from netboot import overlay
 
 

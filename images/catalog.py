@@ -25,8 +25,8 @@ from images.generations import Generations
 from images.locks import Lock, LockNotOpened, exclusive, exclusive_folder
 from images.mounts import find_mounts
 from images.provenance import Provenance
-from images.rename import exchange, sync_file_system
 from images.rootfs import remove_tree
+from images.syscalls import exchange, sync_file_system
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from images.catalog import Catalog, check_name
 from images.errors import Error
 from images.ownership import finish
 from images.progress import Progress
-from images.rename import exchange
 from images.rootfs import remove_tree
 from images.sandbox.run import tidy
+from images.syscalls import exchange
 
 MARK = "renamed-from"
 """In `images/NEW` while a rename is under way: the old name."""

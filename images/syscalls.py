@@ -1,4 +1,4 @@
-"""System calls around a swap that Python does not offer: renameat2(2) with RENAME_EXCHANGE, and syncfs(2)."""
+"""System calls that Python does not offer, around a swap: renameat2(2) with RENAME_EXCHANGE, and syncfs(2)."""
 
 import ctypes
 import os
