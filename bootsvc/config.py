@@ -43,7 +43,7 @@ from bootsvc.dhcp.settings import DhcpConfig, dhcp_config
 from bootsvc.dns import settings as dns
 from bootsvc.dns.settings import DnsConfig, dns_config
 from bootsvc.errors import access_hint
-from bootsvc.headconfig import check_head
+from bootsvc.head_checks import check_head
 from bootsvc.http import settings as http
 from bootsvc.http.settings import HttpConfig, http_config
 from bootsvc.keytable import (

@@ -139,6 +139,7 @@ PURE = (
     "netboot.node",
     "netboot.output_marks",
     "netboot.reads",
+    "netboot.seen_server",
     "netboot.sfdisk",
     "netboot.storage",
     "netboot.storage_values",
