@@ -39,7 +39,7 @@ Identify = Callable[[IPv4Address], str | None]
 
 
 class Reason(Enum):
-    UNKNOWN_NODE = "unknown node"
+    UNKNOWN_NODE = "UNKNOWN_NODE"
     BAD_ASSET = "BAD_ASSET"
     DENIED = "DENIED"
     NOT_FOUND = "NOT_FOUND"
@@ -153,7 +153,6 @@ class BootFiles:
         write = ipxe if stage is Stage.IPXE else grub
         hwaddr = asked.hwaddr
         if node is None:
-            self._say(logging.INFO, "%s hwaddr=%s: no such node", stage.name, hwaddr)
             return Found(script=write.unknown(hwaddr).encode(), problem=True)
         # GRUB learns the asset key in its script, so that it stands in the names of the files, not yet in the script's; and
         # over TFTP a loader asks for a fixed name.

@@ -11,7 +11,8 @@ from aiohttp import web
 from bootsvc.config import Config
 from bootsvc.dhcp.settings import Mode, Unknown
 from bootsvc.discovery import Places, discover_all, find_place
-from bootsvc.http.peers import Peer, local_address, peer_of
+from bootsvc.http.lines import Lines
+from bootsvc.http.peers import local_address, peer_of
 from bootsvc.net.udp import Budget
 from bootsvc.registry import Registry
 from bootsvc.server_urls import ServerUrls
@@ -47,7 +48,7 @@ class Discovery:
         self._urls = server_urls
         # Discoveries rewrite nodes.conf, though those that come meanwhile share one change.
         self._budget = Budget(rate=20, burst=1000)
-        self._log_budget = Budget(rate=20, burst=1000)
+        self._lines = Lines(rate=20, burst=1000)
         self._lock = asyncio.Lock()
         self._asking: dict[str, asyncio.Future[str | None]] = {}
 
@@ -64,18 +65,13 @@ class Discovery:
         try:
             name = await self._place(hwaddr)
         except (Error, OSError) as exc:
-            self._say(logging.WARNING, peer_of(request, hwaddr), str(exc))
+            self._lines.say("DISCOVER", peer_of(request, hwaddr), None, why=str(exc), level=logging.WARNING)
             name = None
         if name is None:
-            self._say(logging.INFO, peer_of(request, hwaddr), "no node is discoverable")
+            self._lines.say("DISCOVER", peer_of(request, hwaddr), None, why="no node is discoverable")
             again = server.discover(hwaddr, count + 1) if count < MAX_ATTEMPTS else None
             return _text(ipxe.who_are_you(hwaddr, again))
         return _text(ipxe.discovered(name, server.ipxe(hwaddr)))
-
-    def _say(self, level: int, peer: Peer, text: str) -> None:
-        if self._log_budget.take(time.monotonic()):
-            what = peer.hwaddr, peer.remote, peer.interface, text
-            log.log(level, "http DISCOVER hwaddr=%s node=- client=%s if=%s: %s", *what)
 
     def _check_peer(self, request: web.Request, hwaddr: str) -> None:
         """Only a machine that got its address for this very hardware address may become a node by it."""

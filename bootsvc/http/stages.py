@@ -16,8 +16,8 @@ from bootsvc.boots import BootEvent
 from bootsvc.errors import BadState
 from bootsvc.http.files import Answer, ArtifactResponse, BytesAnswer
 from bootsvc.http.held import HeldArtifacts
+from bootsvc.http.lines import Lines
 from bootsvc.http.peers import Peer, is_privileged, local_address, peer_of
-from bootsvc.net.udp import Budget
 from images.errors import Error
 from netboot import hwaddr as hardware
 from netboot import urls
@@ -64,7 +64,7 @@ class Stages:
         self._record = record
         self._kept = kept
         self._held = HeldArtifacts()
-        self._log_budget = Budget(rate=100, burst=5000)
+        self._lines = Lines()
         self._told: dict[str, tuple[tuple[str, str, IPv4Address | None], float]] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -100,6 +100,8 @@ class Stages:
             found = self._files.script(stage, asked)
         except Refused as exc:
             return self._refused(exc, peer, stage)
+        if found.node is None:
+            self._lines.say(stage.name, peer, None, f"sent={Reason.UNKNOWN_NODE.value}")
         if stage is Stage.GRUB and found.node is None:
             # As Warewulf; a machine that no node has gets its script from `/efiboot/grub.cfg`.
             return _refuse(Reason.NOT_FOUND, f"no node has the hardware address {asked.hwaddr!r}")
@@ -130,6 +132,8 @@ class Stages:
     def _refused(self, refused: Refused, peer: Peer, stage: Stage) -> BytesAnswer:
         if refused.node is not None:
             self._event(peer, refused.node, stage.value, refused.reason.value, why=refused.message)
+        elif refused.reason is Reason.UNKNOWN_NODE:
+            self._lines.say(stage.name, peer, None, f"sent={refused.reason.value}")
         return _refuse(refused.reason, refused.message)
 
     async def _efiboot(self, request: web.Request) -> web.StreamResponse:
@@ -209,12 +213,8 @@ class Stages:
     def _received(self, peer: Peer, found: Found) -> None:
         """A line when a file begins to be sent, which may take minutes; what lies in memory has one for its end alone."""
         whose = self._whose(peer, found)
-        if whose is not None and found.artifact is not None and self._log_budget.take(time.monotonic()):
-            peer, node = whose
-            log.info(
-                "http %s received hwaddr=%s node=%s file=%s size=%d client=%s if=%s",
-                *(found.stage.upper(), peer.hwaddr, node.id, found.name, found.artifact.size, peer.remote, peer.interface),
-            )
+        if whose is not None and found.artifact is not None:
+            self._lines.say(f"{found.stage.upper()} received", *whose, f"file={found.name} size={found.artifact.size}")
 
     def _delivered(self, peer: Peer, found: Found, size: int) -> None:
         whose = self._whose(peer, found)
@@ -280,16 +280,14 @@ class Stages:
     def _event(self, peer: Peer, node: Node, stage: str, sent: str, size: int = 0, why: str = "") -> None:
         now = time.time()
         # A loader that asks in a loop, or somebody who wants to fill the log, tells nothing new.
-        told = (stage, sent, peer.address)
+        what = (stage, sent, peer.address)
         known = self._told.get(peer.hwaddr)
-        if known is not None and known[0] == told and 0 <= now - known[1] < REPEAT_SECONDS:
+        if known is not None and known[0] == what and 0 <= now - known[1] < REPEAT_SECONDS:
             return
         if len(self._told) >= MAX_TOLD:
             self._told.clear()
-        self._told[peer.hwaddr] = told, now
-        if self._log_budget.take(time.monotonic()):
-            what = stage.upper(), peer.hwaddr, node.id, sent, peer.remote, peer.interface
-            log.info("http %s hwaddr=%s node=%s sent=%s client=%s if=%s", *what)
+        self._told[peer.hwaddr] = what, now
+        self._lines.say(stage.upper(), peer, node, f"sent={sent}")
         hwaddr, ipaddr = peer.hwaddr, peer.address
         self._record(
             BootEvent(hwaddr=hwaddr, node=node.id, stage=stage, sent=sent, size=size, ipaddr=ipaddr, why=why, when=now)

@@ -32,12 +32,9 @@ def files(tmp_path: Path) -> BootFiles:
 
 async def test_a_loop_of_requests_does_not_fill_the_log(files: BootFiles, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    for number in range(REQUESTS):
-        strange = f"52:54:00:01:{number >> 8:02x}:{number & 255:02x}"
-        assert b"no node" in (await files.stage(Stage.IPXE, Asked(hwaddr=strange))).script
+    for _ in range(REQUESTS):
         assert b"has no image" in (await files.stage(Stage.IPXE, Asked(hwaddr=HWADDR))).script
         with pytest.raises(Refused):
             await files.stage(Stage.KERNEL, Asked(hwaddr=HWADDR))
-    assert "no such node" in caplog.messages[0], "the first are told"
-    assert "has no image" in caplog.messages[1]
+    assert "has no image" in caplog.messages[0], "the first are told"
     assert len(caplog.messages) < 2 * REQUESTS, "a budget holds the rest back"

@@ -23,6 +23,8 @@ from bootsvc.artifacts import Artifacts
 from bootsvc.bootfiles import BootFiles
 from bootsvc.boots import BootEvent
 from bootsvc.config import Config, Paths
+from bootsvc.http.lines import Lines
+from bootsvc.http.peers import Peer
 from bootsvc.http.service import HttpService
 from bootsvc.http.stages import Stages
 from bootsvc.overlays import HeadNode
@@ -161,6 +163,22 @@ async def test_a_file_has_a_line_when_it_begins_and_one_when_it_has_arrived(
         f"http IMAGE received {whose} file=img size={generation.image_size} client=127.0.0.1 if=lo",
         f"http IMAGE {whose} sent=img client=127.0.0.1 if=lo",
     ]
+
+
+async def test_a_machine_that_no_node_is_has_lines_within_a_budget(head: Head, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for path in ("/ipxe/", "/grub/", "/kernel/"):
+        await head.get(f"{path}52-54-00-00-00-99")
+    assert [line for line in caplog.messages if line.startswith("http ")] == [
+        f"http {stage} hwaddr=52:54:00:00:00:99 node=- sent=UNKNOWN_NODE client=127.0.0.1 if=lo"
+        for stage in ("IPXE", "GRUB", "KERNEL")
+    ]
+    scarce = Lines(rate=0, burst=2)
+    peer = Peer(hwaddr=HWADDR, remote="127.0.0.1", address=IPv4Address("127.0.0.1"), interface="lo")
+    caplog.clear()
+    for _ in range(5):
+        scarce.say("IPXE", peer, None)
+    assert len(caplog.messages) == 2
 
 
 async def test_a_clock_that_is_set_silences_no_event(
