@@ -163,7 +163,8 @@ class Connection(web.RequestHandler):
             return
         # What the kernel has whole is acknowledged once it holds nothing more, which is one question instead of three.
         self._unmeasured.append(then)
-        if waiting(transport):
+        # By TLS the end of a connection is answered, which the peer may never acknowledge.
+        if waiting(transport) or self._kept is not None:
             self._measure()
         self._connections.await_acknowledgement(self)
 

@@ -315,6 +315,19 @@ async def test_tls(large: Artifact, certificate: TlsConfig) -> None:
         assert (await site.fetch("/small"))[0] == 200
 
 
+async def test_what_arrived_by_tls_counts_when_the_client_closes_at_once(
+    large: Artifact, certificate: TlsConfig, require_tool: Callable[..., Path]
+) -> None:
+    """Its end is answered, and that answer is acknowledged by nobody."""
+    curl = str(require_tool("curl"))
+    async with serving(large, HttpConfig(tls=certificate)) as site:
+        for number, path in enumerate(("small", "large", "small", "small"), 1):
+            url = f"https://127.0.0.1:{site.service.bound_tls}/{path}"
+            await asyncio.to_thread(subprocess.run, [curl, "-sSfk", "-o", "/dev/null", url], check=True, timeout=60)
+            await until(lambda number=number: len(site.delivered) == number)
+        assert site.delivered == [6, LARGE, 6, 6]
+
+
 async def test_a_certificate_that_is_none_is_said(large: Artifact, tmp_path: Path) -> None:
     (tmp_path / "crt").write_text("nonsense")
     tls = TlsConfig(certificate=tmp_path / "crt", key=tmp_path / "key", port=0)
