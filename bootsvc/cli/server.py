@@ -33,6 +33,8 @@ def server(invocation: Invocation, check: bool, as_json: bool, install_unit: boo
     """
     if as_json and not check:
         raise click.UsageError("--json goes with --check")
+    if check and install_unit:
+        raise click.UsageError("--check changes nothing, and --install-unit does: give one of them")
     if check:
         return _check(invocation, as_json=as_json)
     if install_unit:

@@ -101,6 +101,7 @@ async def test_who_asks_and_reads_nothing_is_not_answered_for_ever(site: Site) -
     count, loop = 4000, asyncio.get_running_loop()
     sock = site.connect()
     sending = loop.create_task(loop.sock_sendall(sock, get(*(f"/small/{number}{'x' * 2000}" for number in range(count)))))
+    await until(lambda: site.asked)
     seen = -1
     while seen != len(site.asked):
         seen = len(site.asked)
