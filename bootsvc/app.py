@@ -168,6 +168,8 @@ class Application:
         self._loaded, waiting = until_restart(self._loaded, new)
         for name in waiting:
             log.warning("a change of %s in warewulf.conf takes effect when the server is started again", name)
+        for warning in new.warnings:
+            log.warning("%s", warning)
         self._config = self._with_dns(self._loaded)
         log.info("warewulf.conf loaded")
 

@@ -76,6 +76,12 @@ def test_changes_take_effect_by_themselves(server: Server) -> None:
     assert "no image" in server.get("/ipxe/52-54-00-00-00-02")
 
 
+def test_a_key_that_nobody_knows_is_told_at_a_change_too(server: Server) -> None:
+    server.warewulf_conf.write_text(server.warewulf_conf.read_text() + "warewulf: {prot: 9874}\n")
+    server.wait_log(r"WARNING \S+/warewulf.conf:\d+: unknown key 'warewulf: prot' \(did you mean 'port'\?\)$")
+    server.wait_log("warewulf.conf loaded")
+
+
 def test_what_needs_a_restart_is_not_half_taken_over(server: Server, boot_network: BootNetwork, tmp_path: Path) -> None:
     conf = tmp_path / "warewulf.conf"
     changed = conf.read_text().replace("10.77.0.1", "10.99.0.1") + "warewulf: {port: 9999}\ntftp: {enabled: false}\n"
