@@ -59,6 +59,14 @@ class NotSynchronized(Error):
         )
 
 
+class NotBegun(Error):
+    def __init__(self, name: str, exc: OSError) -> None:
+        super().__init__(
+            f"users of image {name!r} are not synchronized, and nothing was changed: {exc.strerror}",
+            hint=f"{hint_for(exc)}; then run this again",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synchronization:
     """What is to change (`plan`), what it means (`comparison`), and whether it was done."""
@@ -85,8 +93,8 @@ def read_host(sysconfdir: Path) -> tuple[AccountFiles, int]:
 def synchronize(catalog: Catalog, name: str, sysconfdir: Path, *, write: bool) -> Synchronization:
     """Give image `name` the ids of the head node whose files lie in `sysconfdir`; without `write` only say what it takes.
 
-    The caller holds the image's lock. Raises ImageNotFound, ReadOnly, NoAccounts, Collisions, all of which change nothing,
-    or NotSynchronized.
+    The caller holds the image's lock. Raises ImageNotFound, ReadOnly, NoAccounts, Collisions, NotBegun, all of which change
+    nothing, or NotSynchronized.
     """
     rootfs = catalog.get(name)
     if write:
@@ -103,7 +111,10 @@ def synchronize(catalog: Catalog, name: str, sysconfdir: Path, *, write: bool) -
     except OSError as exc:
         raise NotSynchronized(os.fsencode(exc.filename or ""), exc) from exc
     if write and plan:
-        write_whole(catalog.sync_plan_path(name), msgspec.msgpack.encode(plan))
+        try:
+            write_whole(catalog.sync_plan_path(name), msgspec.msgpack.encode(plan))
+        except OSError as exc:
+            raise NotBegun(name, exc) from exc
         sync_folder(rootfs.parent)
         finish(catalog, name)
     return Synchronization(comparison=comparison, plan=plan, written=write)

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-import shutil
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from images.atomic import sync_folder, write_whole
 from images.attributes import hint_for
 from images.background_copy import copy_in_background
 from images.catalog import Catalog, check_name
+from images.copying import CopyFailed, copy_tree
 from images.errors import Error
 from images.ownership import finish
 from images.progress import Progress
@@ -38,9 +39,7 @@ class SameName(Error):
 
 class NotRenamed(Error):
     def __init__(self, name: str, new: str, exc: OSError) -> None:
-        # shutil.Error is an OSError too, and holds no number but a list of what went wrong.
-        reason = exc.strerror or f"not all of {name!r} could be copied"
-        super().__init__(f"cannot rename {name!r} to {new!r}: {reason}", hint=hint_for(exc))
+        super().__init__(f"cannot rename {name!r} to {new!r}: {exc.strerror}", hint=hint_for(exc))
 
 
 class NotCopied(Error):
@@ -135,9 +134,15 @@ def _share_built(catalog: Catalog, name: str, new: str) -> None:
         return
     staged = Path(tempfile.mkdtemp(prefix=f".staging-{new}-", dir=target.parent))
     with _in_use(staged):
-        shutil.copytree(source, staged, symlinks=True, dirs_exist_ok=True)
-        write_whole(staged / MARK, name.encode())
-        sync_folder(staged)
+        try:
+            copy_tree(source, staged, stopped=lambda: False)
+            write_whole(staged / MARK, name.encode())
+            sync_folder(staged)
+        except BaseException as exc:
+            remove_tree(staged)
+            if isinstance(exc, CopyFailed) and isinstance(exc.__cause__, OSError):
+                raise exc.__cause__ from None
+            raise
         if target.exists():
             exchange(staged, target)
             remove_tree(staged)
@@ -158,11 +163,11 @@ def _built(catalog: Catalog, name: str) -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """In one rename, then for good: a folder that is half removed is never met under its name."""
+    """In one rename, then for good: a folder that is half removed is never met under its name. Needs no room on the disk."""
     if not folder.exists():
         return
     with _in_use(folder):
-        trash = Path(tempfile.mkdtemp(prefix=".staging-delete-", dir=folder.parent))
+        trash = folder.with_name(f".staging-delete-{secrets.token_hex(8)}")
         folder.rename(trash)
         remove_tree(trash)
 

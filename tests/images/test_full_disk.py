@@ -15,8 +15,9 @@ import pytest
 from images.catalog import Catalog
 from images.errors import Error
 from images.leftovers import clear
+from images.ownership import synchronize
 from images.rebuild import BuildContext, rebuild
-from images.renaming import NotRenamed, copy_image, rename_image
+from images.renaming import copy_image, rename_image
 from images.sandbox.bind import Bind, BindMode
 from images.sandbox.run import SandboxRequest, run
 
@@ -175,14 +176,45 @@ def test_an_image_that_is_not_there_cannot_be_locked_without_room(disk: Disk) ->
     assert [path.name for path in disk.catalog.chroots.iterdir()] == ["img"]
 
 
-def test_rename(disk: Disk, tmp_path: Path) -> None:
+def test_rename(disk: Disk) -> None:
     catalog = Catalog(chroots=disk.catalog.chroots, provision=disk.catalog.chroots.parent / "provision")
     rebuild(catalog, "img", BuildContext(own=[], built_by="test", now=0.0))
-    (catalog.chroots / ".new.lock").touch()
-    (catalog.chroots / ".img.lock").touch()
-    disk.fill(0)
-    with pytest.raises(NotRenamed, match="cannot rename 'img' to 'new'"):
-        rename_image(catalog, "img", "new", move_users=lambda: None)
-    assert catalog.names() == ["img"]
-    assert catalog.current("img") is not None
-    assert catalog.current("new") is None
+
+    def unchanged() -> None:
+        assert catalog.names() == ["img"]
+        assert catalog.current("img") is not None
+        assert catalog.current("new") is None
+        assert list(catalog.provision.glob("images/.*")) == []
+
+    assert until_it_fits(disk, lambda: rename_image(catalog, "img", "new", move_users=lambda: None), unchanged) > 3
+    assert catalog.names() == ["new"]
+    found = catalog.current("new")
+    assert found is not None
+    assert found.missing() == []
+    assert list(catalog.provision.glob("images/*")) == [catalog.provision / "images/new"]
+
+
+def test_the_users_are_synchronized_or_nothing_is_changed(
+    disk: Disk, tmp_path: Path, snapshot: Callable[[Path], object]
+) -> None:
+    """What has begun before the disk was full is completed later."""
+    rootfs = disk.catalog.get("img")
+    (tmp_path / "etc").mkdir()
+    for etc, uid in ((rootfs / "etc", 1001), (tmp_path / "etc", 2001)):
+        (etc / "passwd").write_text(f"root:x:0:0::/:/bin/sh\nalice:x:{uid}:{uid}::/:/bin/sh\n")
+        (etc / "group").write_text(f"root:x:0:\nalice:x:{uid}:\n")
+    mine = rootfs / "usr/deep/er/1"
+    os.chown(mine, 1001, 1001)
+    before = snapshot(rootfs)
+    begun = []
+
+    def unchanged() -> None:
+        begun.append(disk.catalog.sync_plan_path("img").exists())
+        assert begun[-1] or snapshot(rootfs) == before
+        assert {path.name for path in rootfs.parent.iterdir()} <= {"rootfs", "syncuser.plan"}
+
+    assert until_it_fits(disk, lambda: synchronize(disk.catalog, "img", tmp_path / "etc", write=True), unchanged) > 0
+    assert begun[0] is False
+    assert mine.stat().st_uid == 2001
+    assert "alice:x:2001:2001" in (rootfs / "etc/passwd").read_text()
+    assert [path.name for path in rootfs.parent.iterdir()] == ["rootfs"]
