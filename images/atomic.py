@@ -7,17 +7,20 @@ from pathlib import Path
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write beside, fsync, rename; the file is its owner's alone (0600). An OSError names the file, also of a full disk."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException as exc:
-            os.unlink(file.name)
-            if isinstance(exc, OSError) and exc.filename is None:
-                exc.filename = str(path)
-            raise
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as exc:
+        # Closing a file that was not written whole fails once more, with an exception of its own.
+        exc.filename = str(path)
+        raise
 
 
 def swap_link(link: Path, target: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from images.atomic import write_whole
 from images.catalog import Catalog
 from images.errors import Error
 from images.leftovers import clear
@@ -99,6 +100,17 @@ def until_it_fits(disk: Disk, work: Callable[[], object], unchanged: Callable[[]
         assert "free some space" in failure.hint
         unchanged()
     pytest.fail("it never fits")
+
+
+@pytest.mark.parametrize("size", [10, 3 * PAGE])
+def test_a_file_that_is_written_whole_or_not_at_all(disk: Disk, size: int) -> None:
+    path = disk.catalog.chroots.parent / "file"
+    before = sorted(path.parent.iterdir())
+    disk.fill(0)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_whole(path, bytes(size))
+    assert caught.value.filename == str(path)
+    assert [found for found in sorted(path.parent.iterdir()) if not found.name.startswith("filler")] == before
 
 
 def test_exec(disk: Disk, tmp_path: Path, snapshot: Callable[[Path], object], capfd: pytest.CaptureFixture[str]) -> None:
