@@ -48,6 +48,8 @@ VERBS = {
     "copy": Verb(args="copy {used} fresh", makes=("fresh",)),
     "rename": Verb(args="rename {used} {other}", again=True),
     "delete": Verb(args="delete --yes spare", changes=("spare",)),
+    "export": Verb(args="export --force {used} {root}/exported"),
+    "prune": Verb(args="prune --keep 1"),
 }
 
 
@@ -64,6 +66,7 @@ def test_kill_9_at_random_moments(head: Head, capsys: pytest.CaptureFixture[str]
     random_moments = random.Random(SEED + part)
     verbs = {name: verb for name, verb in VERBS.items() if name.split()[0] in noun.VERBS}
     took = measure(head, verbs)
+    exported = (head.root / "exported").read_bytes()
     killed: Counter[str] = Counter()
     order = [name for _ in range(ROUNDS // len(verbs) + 1) for name in verbs][:ROUNDS]
     random_moments.shuffle(order)
@@ -84,6 +87,8 @@ def test_kill_9_at_random_moments(head: Head, capsys: pytest.CaptureFixture[str]
         try:
             assert_clean(head)
             assert_whole(head, verb)
+            if name == "export":
+                exported = assert_exported(head, exported)
             if verb.again:
                 unfinished = head.used in head.catalog.names() or half_renamed(head)
                 assert head.wwctl(*head.command(verb)[3:]) == (0 if unfinished else 1), "what was begun is not completed"
@@ -94,6 +99,14 @@ def test_kill_9_at_random_moments(head: Head, capsys: pytest.CaptureFixture[str]
     assert sum(killed.values()) > ROUNDS // 3, f"most were over before they were killed: {killed}"
 
 
+def assert_exported(head: Head, before: bytes) -> bytes:
+    """The file is what it was, or all that is to be exported now."""
+    found = (head.root / "exported").read_bytes()
+    assert head.wwctl("image", "export", "--force", head.used, str(head.root / "again")) == 0
+    assert found in (before, (head.root / "again").read_bytes()), "half an export"
+    return found
+
+
 def test_what_this_test_compares_is_noticed(head: Head) -> None:
     """A harness that cannot fail proves nothing."""
     head.prepare()
@@ -101,6 +114,9 @@ def test_what_this_test_compares_is_noticed(head: Head) -> None:
     (head.catalog.get("used") / "usr/share/deep/er/7").write_text("x")
     with pytest.raises(AssertionError, match="used is not whole"):
         assert_whole(head, VERBS["build"])
+    (head.root / "exported").write_bytes(b"half")
+    with pytest.raises(AssertionError, match="half an export"):
+        assert_exported(head, b"whole")
     (head.catalog.chroots / ".staging-x").mkdir()
     assert_clean(head)
     (head.catalog.chroots / ".other").touch()
