@@ -79,7 +79,11 @@ class _DockerImage(msgspec.Struct, frozen=True, rename="pascal"):
 
 def find_in_layout(files: Files, tag: str | None, options: SourceOptions) -> FiledImage:
     """The image that `tag` names, or the only one. Blocks. Raises MalformedArchive, ImageNotInFile, PlatformMissing…"""
-    index = parse_manifest(_read(files, INDEX_FILE, MAX_MANIFEST))
+    try:
+        index = parse_manifest(_read(files, INDEX_FILE, MAX_MANIFEST))
+    except UnusableImage as exc:
+        # Its hint is for registries.
+        raise MalformedArchive(files.path, f"its {INDEX_FILE} is no index: {exc.message}") from exc
     if not isinstance(index, Index):
         raise MalformedArchive(files.path, f"its {INDEX_FILE} is no index")
     document: Index | Manifest = Index(manifests=tuple(_named(files, index, tag)))

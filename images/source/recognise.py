@@ -33,7 +33,8 @@ def recognise(path: Path, options: SourceOptions) -> Source:
     if path.is_dir():
         return LayoutSource(path, None, options) if is_layout(path) else DirectorySource(path)
     if not path.is_file():
-        raise MalformedArchive(path, "it is neither a file nor a folder", hint=_HINT)
+        kind = "a link to nothing" if path.is_symlink() and not path.exists() else "neither a file nor a folder"
+        raise MalformedArchive(path, f"it is {kind}", hint=_HINT)
     with open_archive(path) as file:
         head = file.read(_MAGIC_BYTES)
     if is_sif(head[:HEAD]) or is_squashfs(head):
@@ -45,7 +46,7 @@ def recognise(path: Path, options: SourceOptions) -> Source:
 
     kind = magic.from_buffer(head, mime=True)
     if kind not in _COMPRESSED and first_entry(iter([head])) is None:
-        raise MalformedArchive(path, f"it is {magic.from_buffer(head)[:120]}", hint=_HINT)
+        raise MalformedArchive(path, f"it is {magic.from_buffer(head).partition(',')[0][:120]}", hint=_HINT)
     return _open_tar(path, options)
 
 

@@ -283,6 +283,7 @@ def test_recognised_by_content(artefacts: Artefacts, tmp_path: Path) -> None:
         (gzip.compress(b"hello world" * 100), "no tar archive"),
         (gzip.compress(b"x" * 10_000)[:-20], "no tar archive|decompressed"),
         (b"\x7fELF" + bytes(2000), "ELF"),
+        (b"GIF89a" + bytes(20), "it is GIF image data$"),
     ],
 )
 def test_files_that_are_no_image(tmp_path: Path, data: bytes, said: str) -> None:
@@ -293,11 +294,22 @@ def test_files_that_are_no_image(tmp_path: Path, data: bytes, said: str) -> None
     assert caught.value.hint
 
 
+async def test_a_layout_whose_index_is_broken(artefacts: Artefacts, tmp_path: Path) -> None:
+    shutil.copytree(artefacts.layout, tmp_path / "layout")
+    (tmp_path / "layout/index.json").write_text("{")
+    source = open_source(f"oci:{tmp_path}/layout", SourceOptions(blobs=tmp_path / "cache"))
+    with pytest.raises(MalformedArchive, match=r"layout' cannot be imported: its index\.json is no index: ") as caught:
+        await source.find_digest()
+    assert caught.value.hint == "make or copy the file again"
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     options = SourceOptions(blobs=tmp_path)
-    with pytest.raises(MalformedArchive, match="neither"):
-        open_source(str(tmp_path / "fifo"), options)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name, said in (("fifo", "it is neither a file nor a folder"), ("dangling", "it is a link to nothing")):
+        with pytest.raises(MalformedArchive, match=said):
+            open_source(str(tmp_path / name), options)
     for text in ("oci:/no/such", "oci-archive:/no/such:tag", "docker-archive:/no/such", "file:///no/such", "oci:"):
         with pytest.raises(NoSuchFile) as caught:
             open_source(text, options)

@@ -21,6 +21,7 @@ from bootsvc.cli.terminal import say
 from bootsvc.config import Config
 from images.catalog import Catalog, ImageExists, check_name
 from images.importer import Imported, Mode, import_image, update_resolv_conf
+from images.manifest import Platform
 from images.source.scheme import SourceOptions, open_source
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
@@ -148,13 +149,16 @@ def _source_options(config: Config, options: dict[str, object]) -> SourceOptions
     if (username is None) != (password is None):
         missing = "--password" if password is None else "--username"
         raise HintedUsageError(f"{missing} is missing", "a registry needs both --username and --password")
+    platform = text("platform", "WAREWULF_OCI_PLATFORM")
+    if platform is not None:
+        Platform.parse(platform)  # a mistake is one also where the source has no platforms to choose from
     insecure = bool(options["nohttps"]) or os.environ.get("WAREWULF_OCI_NOHTTPS", "").lower() in ("1", "true", "yes")
     return SourceOptions.from_environment(
         os.environ,
         uid=os.geteuid(),
         home=Path.home(),
         blobs=config.paths.blob_cache,
-        platform=text("platform", "WAREWULF_OCI_PLATFORM"),
+        platform=platform,
         insecure=insecure,
         username=username,
         password=password,

@@ -208,6 +208,7 @@ def test_platform(site: Site, registry: Registry) -> None:
         assert site.wwctl(*import_, *flags, **variables).returncode == 0
         assert (site.chroots / "img/rootfs/bin/sh").read_text() == "arm64"
         assert json.loads((site.chroots / "img/source.json").read_text())["architecture"] == "arm64"
+    refused(site.wwctl("image", "import", str(site.root), "--platform", "linux/"), "'linux/' is not a platform")
     refused(site.wwctl(*import_, "--platform", "linux/riscv64"), "riscv64", "linux/amd64, linux/arm64")
 
 
