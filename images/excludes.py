@@ -5,6 +5,7 @@ A pattern is matched against the whole path from the root (leading and trailing 
 everything below it along. Lines that begin with `#` are comments.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +18,13 @@ _CLASS = re.compile(r"((?:\\.|[^\\])(?:\\.|[^]\\])*)\]", re.DOTALL)
 
 
 def read_excludes(rootfs: Path) -> list[str]:
-    """The patterns that the image itself carries; none when it has no such file."""
+    """The patterns that the image itself carries; none when it has no such file. Raises NoExcludesFile."""
     path = rootfs / EXCLUDES_FILE
-    if path.is_symlink() or not path.is_file():
+    if not os.path.lexists(path):
         return []
+    if path.is_symlink() or not path.is_file():
+        # A link would lead out of the image; and what an administrator wrote somewhere must not be passed over in silence.
+        raise NoExcludesFile
     lines = [line.strip() for line in path.read_text(errors="surrogateescape").split("\n")]
     return [pattern for line in lines if not line.startswith("#") and (pattern := line.strip("/"))]
 
@@ -28,6 +32,11 @@ def read_excludes(rootfs: Path) -> list[str]:
 def literal(path: str) -> str:
     """The pattern that matches this path and no other."""
     return re.sub(r"[\\*?\[]", r"\\\g<0>", path)
+
+
+class NoExcludesFile(Error):
+    def __init__(self) -> None:
+        super().__init__(f"/{EXCLUDES_FILE} of the image is no regular file", hint="make it one, or remove it from the image")
 
 
 class BadPattern(Error):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from images.excludes import BadPattern, Excludes, literal, read_excludes
+from images.excludes import BadPattern, Excludes, NoExcludesFile, literal, read_excludes
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,16 @@ def test_file_has_comments_and_slashes(tmp_path: Path) -> None:
     (tmp_path / "etc/warewulf/excludes").write_text("# caches\n/var/cache/*\n\n  tmp/ \n")
     assert read_excludes(tmp_path) == ["var/cache/*", "tmp"]
     assert read_excludes(tmp_path / "elsewhere") == []
+
+
+def test_the_file_is_a_regular_one(tmp_path: Path) -> None:
+    file = tmp_path / "etc/warewulf/excludes"
+    file.mkdir(parents=True)
+    with pytest.raises(NoExcludesFile):
+        read_excludes(tmp_path)
+    file.rmdir()
+    for target in ("/etc/passwd", "nowhere"):
+        file.symlink_to(target)
+        with pytest.raises(NoExcludesFile, match="/etc/warewulf/excludes of the image is no regular file"):
+            read_excludes(tmp_path)
+        file.unlink()
