@@ -52,6 +52,11 @@ def test_files_that_the_documents_name_exist() -> None:
             assert (ROOT / path).exists(), f"{document} names {path}"
 
 
+def test_every_document_is_in_the_readme() -> None:
+    named = set(re.findall(r"`docs/([\w-]+\.md)`", (ROOT / "README.md").read_text()))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - named == set()
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):

@@ -92,6 +92,26 @@ def test_every_command_that_is_named_exists() -> None:
     assert [f"{where}: {wrong}" for where, text in said for wrong in mistakes(text)] == []
 
 
+def typed() -> Iterator[tuple[str, str]]:
+    """Where, and each command line in the documents: in backticks, or a line set apart."""
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "vm-lab/README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for text in (*re.findall(r"`([^`]+)`", line), *([line] if line.startswith(("    ", "# wwctl")) else ())):
+                if "wwctl" in text and "wwctl NOUN VERB" not in text:
+                    yield f"{path.relative_to(ROOT)}:{number}", text
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    said = list(typed())
+    assert len(said) > 100
+    assert [f"{where}: {wrong}" for where, text in said for wrong in mistakes(text)] == []
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
