@@ -45,7 +45,7 @@ class ImageKernel:
 
 
 def find_kernels(view: ImageView) -> list[ImageKernel]:
-    """Every kernel, in search order."""
+    """Every kernel, in search order; what has a name that is no line of text, which no nodes.conf could say, is none."""
     modules = view.resolve(b"lib/modules").decode(errors="surrogateescape")
     patterns = [pattern.replace("lib/modules", modules) for pattern in PATTERNS]
     candidates = [
@@ -58,7 +58,7 @@ def find_kernels(view: ImageView) -> list[ImageKernel]:
     found = []
     for path in dict.fromkeys(path for _, path in sorted(candidates)):
         file = view.find_file(path.encode(errors="surrogateescape"))
-        if file is not None:
+        if file is not None and path.isprintable():
             real = file.path.decode(errors="surrogateescape")
             found.append(ImageKernel(path="/" + path, real=real, version=_version(path), release=_release(path)))
     return found

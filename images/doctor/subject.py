@@ -155,18 +155,22 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def shown(path: bytes) -> str:
-    """A path as people see it; what could move a terminal's cursor is escaped."""
-    text = "/" + path.decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    """A path as people see it."""
+    return printable("/" + path.decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """What could move a terminal's cursor is escaped."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def error(message: str, fix: str) -> Finding:
-    return Finding(severity=Severity.ERROR, message=message, fix=fix)
+    return Finding(severity=Severity.ERROR, message=printable(message), fix=fix)
 
 
 def warning(message: str, fix: str) -> Finding:
-    return Finding(severity=Severity.WARNING, message=message, fix=fix)
+    return Finding(severity=Severity.WARNING, message=printable(message), fix=fix)
 
 
 def note(message: str, fix: str) -> Finding:
-    return Finding(severity=Severity.NOTE, message=message, fix=fix)
+    return Finding(severity=Severity.NOTE, message=printable(message), fix=fix)

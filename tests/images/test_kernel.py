@@ -35,6 +35,11 @@ def test_search_order_and_releases(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_is_no_text_is_no_kernels(tmp_path: Path) -> None:
+    view = tree(tmp_path, "boot/vmlinuz-6.1.0", "boot/vmlinuz-6\udcff", "boot/vmlinuz-7\n", "boot/vmlinuz-8\x1b[2J")
+    assert [k.path for k in find_kernels(view)] == ["/boot/vmlinuz-6.1.0"]
+
+
 def test_a_linked_kernel_is_the_file_behind_it(tmp_path: Path) -> None:
     view = tree(tmp_path, "usr/lib/kernel/image")
     (tmp_path / "boot").mkdir()

@@ -311,6 +311,13 @@ def test_what_only_looks_wrong(changes: Tree) -> None:
     assert set(told(examine(subject({**HEALTHY, **changes})))) == {"memory"}
 
 
+def test_what_an_image_says_does_not_move_the_cursor() -> None:
+    changes: Tree = {"etc/machine-id": "\x1b[2J\x1b[Hxy\n", "etc/ssl/x\r.key": KEY}
+    found = examine(subject({**HEALTHY, **changes}))
+    assert {"machine-id", "private-keys"} <= {named.check for named in found}
+    assert all(named.finding.message.isprintable() for named in found)
+
+
 def test_nothing_can_be_installed_without_a_shell() -> None:
     bare = {
         f"boot/vmlinuz-{RELEASE}": None,
