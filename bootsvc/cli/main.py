@@ -1,6 +1,7 @@
 """`wwctl`: finds the noun's module, and is the one place where errors become sentences and exit codes."""
 
 import contextlib
+import errno
 import gc
 import io
 import logging
@@ -174,6 +175,9 @@ def run(args: Sequence[str]) -> int:
 
 def _refusal(error: OSError) -> tuple[str, str]:
     """What the operating system refuses is no bug, even where nobody foresaw it."""
+    if error.errno == errno.ENOENT and error.filename is None:
+        # So getcwd(2) fails, for all that take a relative path.
+        return "the current folder does not exist any more", "go to another one with `cd`"
     if isinstance(error.filename, bytes):
         place = os.fsdecode(error.filename)
     else:

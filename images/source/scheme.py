@@ -11,7 +11,7 @@ from images.reference import InvalidReference, Reference, hide_login
 from images.source.archived import parse_docker_archive, parse_oci_archive
 from images.source.contract import Provenance, Source, SourceOptions
 from images.source.daemon import DaemonSource
-from images.source.naming import NoSuchFile
+from images.source.naming import NoSuchFile, name_of_file
 from images.source.oci import LayoutSource
 from images.source.recognise import recognise
 from images.source.registry import RegistrySource
@@ -67,6 +67,10 @@ def open_source(text: str, options: SourceOptions) -> Source:
 
 
 def _is_reference(text: str) -> bool:
+    """Whether it could be an image in a registry, and does not look like a path that was mistyped."""
+    path = Path(text)
+    if name_of_file(path) != path.name or (len(path.parts) > 1 and path.parent.is_dir()):
+        return False
     try:
         Reference.parse(text)
     except InvalidReference:

@@ -692,12 +692,16 @@ def test_schemes(tmp_path: Path) -> None:
         ("alpine", "docker://alpine"),
         ("quay.io/lab/rocky:9", "docker://quay.io/lab/rocky:9"),
         ("ftp://x/y", None),
+        ("roots/debian.tar.zst", None),
+        ("here/nothing", None),
         ("/no/such/dir", None),
         ("./nothing", None),
         ("", None),
     ],
 )
-def test_what_was_meant(tmp_path: Path, text: str, meant: str | None) -> None:
+def test_what_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, meant: str | None) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownSource) as caught:
         open_source(text, SourceOptions(blobs=tmp_path))
     said, _, _ = (caught.value.hint or "").partition("? ")

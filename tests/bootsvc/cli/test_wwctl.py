@@ -232,6 +232,7 @@ def test_help_imports_no_noun() -> None:
     [
         (OSError(errno.EROFS, "Read-only file system", "/srv/x"), "/srv/x: Read-only file system", "look at it"),
         (OSError(errno.ENOSPC, "No space left on device"), "standard output, or a file: No space left on device", "look at it"),
+        (OSError(errno.ENOENT, "No such file or directory"), "the current folder does not exist any more", "go to another one"),
         (PermissionError(errno.EACCES, "Permission denied", b"/srv/x"), "only root can use /srv/x", "use sudo"),
     ],
 )
