@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -321,10 +322,14 @@ async def test_what_arrived_by_tls_counts_when_the_client_closes_at_once(
     """Its end is answered, and that answer is acknowledged by nobody."""
     curl = str(require_tool("curl"))
     async with serving(large, HttpConfig(tls=certificate)) as site:
+
+        def arrived(count: int) -> bool:
+            return len(site.delivered) == count
+
         for number, path in enumerate(("small", "large", "small", "small"), 1):
             url = f"https://127.0.0.1:{site.service.bound_tls}/{path}"
             await asyncio.to_thread(subprocess.run, [curl, "-sSfk", "-o", "/dev/null", url], check=True, timeout=60)
-            await until(lambda number=number: len(site.delivered) == number)
+            await until(partial(arrived, number))
         assert site.delivered == [6, LARGE, 6, 6]
 
 
