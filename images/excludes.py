@@ -5,7 +5,6 @@ A pattern is matched against the whole path from the root (leading and trailing 
 everything below it along. Lines that begin with `#` are comments.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ _CLASS = re.compile(r"((?:\\.|[^\\])(?:\\.|[^]\\])*)\]", re.DOTALL)
 def read_excludes(rootfs: Path) -> list[str]:
     """The patterns that the image itself carries; none when it has no such file. Raises NoExcludesFile."""
     path = rootfs / EXCLUDES_FILE
-    if not os.path.lexists(path):
+    if not path.is_symlink() and not path.exists():
         return []
     if path.is_symlink() or not path.is_file():
         # A link would lead out of the image; and what an administrator wrote somewhere must not be passed over in silence.
