@@ -9,9 +9,8 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-import msgspec
 
 from images import generation as manifests
 from images import index as indexes
@@ -28,7 +27,7 @@ from images.kernel import ImageKernel, find_kernels, supported_compression
 from images.kernel_scan import kernel_view
 from images.objects import StoredObject
 from images.provenance import Provenance
-from images.scan import scan
+from images.scan import scan, walk_in_order
 from images.segment_archive import ALWAYS_EMPTY
 from images.segment_writer import Progress, SegmentWriter
 from images.segments import OwnFile
@@ -116,59 +115,72 @@ class _Builder:
         self._newest = newest
         self._old = old
         self._before: Mapping[bytes, Entry] = old.settled() if old else {}
-        self._kernels_apart: ImageView | None = None
-        """What the excludes may leave out, and nodes get all the same: kernels, which they fetch apart from the image."""
+        self._excludes = Excludes(read_excludes(rootfs))
 
     def build(self, progress: Progress) -> Build:
         clock = self._clock()
-        excludes = Excludes(read_excludes(self._rootfs))
-        entries = scan(self._rootfs, excludes=excludes, previous=self._before, processes=self._context.processes)
-        self._kernels_apart = None if excludes.empty else kernel_view(self._rootfs)
         provenance = self._catalog.provenance(self._name)
-        known = self._known(entries, provenance)
-        if known is not None:
-            return known
-        view = ImageView(entries)
-        kernel_place = view if self._kernels_apart is None else self._kernels_apart
-        kernels = find_kernels(kernel_place)
-        compression = supported_compression(self._rootfs, kernel_place, kernels)
-        machine = provenance.architecture or architecture(self._rootfs, view)
-        attributed = [entry for entry in entries if entry.xattrs]
-        own = [*self._context.own, *xattrs.own_files(attributed, machine)]
+        entries: Iterable[Entry]
+        if self._old is None:
+            # What is found first can be compressed while the rest is looked for.
+            entries = walk_in_order(self._rootfs, excludes=self._excludes)
+        else:
+            entries = scan(self._rootfs, excludes=self._excludes, previous=self._before)
+            known = self._known(entries, provenance)
+            if known is not None:
+                return known
+        kernels = find_kernels(self._kernel_view)
         writer = SegmentWriter(
             self._catalog.segments,
             self._rootfs,
-            compression,
+            supported_compression(self._rootfs, self._kernel_view, kernels),
             known={record.key: record for record in self._old.segments if record.key} if self._old else {},
             clock=clock,
             processes=self._context.processes,
         )
-        kept: list[Kernel] = []
-        written = writer.write(entries, own, progress, lambda: kept.extend(map(self._keep_kernel, kernels)))
-        # Most entries have their digest from the last build.
-        entries = [_with_digest(entry, written.digests) if entry.path in written.digests else entry for entry in entries]
+        with writer:
+            return self._write(writer, entries, kernels, provenance, progress)
+
+    def _write(
+        self,
+        writer: SegmentWriter,
+        entries: Iterable[Entry],
+        kernels: Sequence[ImageKernel],
+        provenance: Provenance,
+        progress: Progress,
+    ) -> Build:
+        by_path = writer.begin(entries, self._context.own)
+        machine = provenance.architecture or architecture(self._rootfs, ImageView(by_path.values()))
+        attributed = [entry for entry in by_path.values() if entry.xattrs]
+        kept = tuple(map(self._keep_kernel, kernels))
+        written = writer.finish(xattrs.own_files(attributed, machine), progress)
         manifest = Manifest(
             schema=manifests.SCHEMA,
             media_type=manifests.MEDIA_TYPE,
             image=self._name,
             source=provenance.digest,
             architecture=machine,
-            kernels=tuple(kept),
-            compression=compression.value,
-            compressor=implementation(compression),
+            kernels=kept,
+            compression=writer.compression.value,
+            compressor=implementation(writer.compression),
             segments=tuple(_public(segment) for segment in written.segments),
             xattrs=manifests.xattrs_of(attributed, xattrs.record(attributed)),
-            entries=len(entries),
+            entries=len(written.entries),
             unpacked_size=sum(segment.unpacked_size for segment in written.segments),
         )
         index = Index(
             format=indexes.FORMAT,
-            entries=tuple(entries),
+            entries=written.entries,
             segments=written.segments,
-            clock=clock,
+            clock=writer.clock,
             inputs=self._inputs(provenance),
         )
         return self._publish(manifests.serialize(manifest), index, provenance, written.count)
+
+    @cached_property
+    def _kernel_view(self) -> ImageView:
+        """What kernels are found in: excludes leave none out, for nodes fetch them apart from the image."""
+        return kernel_view(self._rootfs)
 
     def _known(self, entries: Sequence[Entry], provenance: Provenance) -> Build | None:
         """The last build, when this one would give the same: nothing is planned, compared or serialized then."""
@@ -189,7 +201,7 @@ class _Builder:
         """A digest of all that a build is made of besides the tree."""
         parts = [self._name, provenance.digest or "", provenance.architecture or "", *map(implementation, Compression)]
         own = [b"%s\0%o\0%s" % (file.path, file.mode, file.content) for file in self._context.own]
-        own += map(self._stamp, find_kernels(self._kernels_apart) if self._kernels_apart is not None else ())
+        own += map(self._stamp, () if self._excludes.empty else find_kernels(self._kernel_view))
         return hashlib.blake2b(b"\0".join([*map(os.fsencode, parts), *own]), digest_size=20).digest()
 
     def _stamp(self, kernel: ImageKernel) -> bytes:
@@ -240,11 +252,6 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             yield chunk
-
-
-def _with_digest(entry: Entry, digests: Mapping[bytes, bytes]) -> Entry:
-    digest = digests[entry.path]
-    return entry if digest == entry.digest else msgspec.structs.replace(entry, digest=digest)
 
 
 def _public(record: SegmentRecord) -> Segment:

@@ -1,17 +1,15 @@
 """Walk a root file system: every entry with lstat, in path order."""
 
+import contextlib
 import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
-import msgspec
-
-from images import workers
 from images.errors import Error
 from images.excludes import Excludes
 from images.index import Entry
@@ -19,14 +17,8 @@ from images.index import Entry
 Xattrs = tuple[tuple[bytes, bytes], ...]
 ReadXattrs = Callable[[bytes], Xattrs]
 NO_ENTRIES: Mapping[bytes, Entry] = {}
-FOLDERS_TO_SHARE = 256
-"""Folders on one level of the tree, from which on it is worth while to divide them among processes."""
-SHARES = 32
-"""Parts into which they are divided."""
 
 _ENCODING = sys.getfilesystemencoding()
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[Entry])
 
 
 class TooDeep(Error):
@@ -37,37 +29,46 @@ class TooDeep(Error):
         )
 
 
-def scan(
-    rootfs: Path,
-    *,
-    excludes: Excludes,
-    previous: Mapping[bytes, Entry] = NO_ENTRIES,
-    processes: int = 1,
-    xattrs: bool = True,
-) -> list[Entry]:
+def scan(rootfs: Path, *, excludes: Excludes, previous: Mapping[bytes, Entry] = NO_ENTRIES, xattrs: bool = True) -> list[Entry]:
     """All entries of the tree, sorted by path.
 
     An entry that stat finds as `previous` has it is the same object, with its known xattrs and digest. Excluded directories and
     what lies below a mount point are left out; the mount point itself stays, as the empty directory that it is in the image.
-    `previous` must be in path order. Without it, so many processes walk the tree. Without `xattrs`, which take a
-    third of the time, entries have none. Raises TooDeep.
+    `previous` must be in path order. Without `xattrs`, which take a third of the time, entries have none. Raises TooDeep.
     """
-    root = os.fsencode(rootfs)
-    top = os.lstat(root)
-    read = read_xattrs if xattrs else _no_xattrs
-    before = previous.get(b".")
-    entries = [before if before is not None and _unchanged(before, top) else _new_entry(b".", root, top, read)]
-    try:
-        walk = _Walk(root, top.st_dev, excludes, previous, read)
-        entries += _walk_together(walk, processes) if processes > 1 and not previous else walk.below([b""])
-    except OSError as exc:
-        if exc.errno == errno.ENAMETOOLONG:
-            raise TooDeep(os.fsencode(exc.filename)) from exc
-        raise
+    with _not_too_deep():
+        root, walk = _begin(rootfs, excludes, previous, read_xattrs if xattrs else _no_xattrs)
+        entries = [root, *walk.below(b"")]
     if len(entries) == len(previous) and all(previous.get(entry.path) is entry for entry in entries):
         return list(previous.values())
     entries.sort(key=attrgetter("path"))
     return entries
+
+
+def walk_in_order(rootfs: Path, *, excludes: Excludes) -> Iterator[Entry]:
+    """The same entries one after the other, for one who can begin with the first while the rest is looked for."""
+    with _not_too_deep():
+        root, walk = _begin(rootfs, excludes, NO_ENTRIES, read_xattrs)
+        yield from walk.in_order(root)
+
+
+@contextlib.contextmanager
+def _not_too_deep() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            raise TooDeep(os.fsencode(exc.filename)) from exc
+        raise
+
+
+def _begin(rootfs: Path, excludes: Excludes, previous: Mapping[bytes, Entry], read: ReadXattrs) -> tuple[Entry, "_Walk"]:
+    """The root's own entry, and the walk of what is below."""
+    root = os.fsencode(rootfs)
+    top = os.lstat(root)
+    before = previous.get(b".")
+    entry = before if before is not None and _unchanged(before, top) else _new_entry(b".", root, top, read)
+    return entry, _Walk(root, top.st_dev, excludes, previous, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +81,29 @@ class _Walk:
     previous: Mapping[bytes, Entry]
     read: ReadXattrs
 
-    def below(self, folders: Iterable[bytes]) -> list[Entry]:
-        """Everything below these, in no order."""
+    def below(self, folder: bytes) -> list[Entry]:
+        """Everything below, in no order."""
         found: list[Entry] = []
-        pending = list(folders)
+        pending = [folder]
         while pending:
             pending += self._read(pending.pop(), found)
         return found
 
-    def by_level(self, enough: int) -> tuple[list[Entry], list[bytes]]:
-        """Everything down to a level that has so many folders, and these folders, which were not read yet."""
-        found: list[Entry] = []
-        level = [b""]
-        while 0 < len(level) < enough:
-            level = [folder for above in level for folder in self._read(above, found)]
-        return found, level
+    def in_order(self, root: Entry) -> Iterator[Entry]:
+        """`root` and everything below, in path order; there a folder's contents stand where its path with a slash would."""
+        pending: list[Entry | bytes] = [b""]
+        found = [root]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, bytes):
+                folders = self._read(item, found)
+                items: list[tuple[bytes, Entry | bytes]] = [(entry.path, entry) for entry in found]
+                items += [(path, path) for path in folders]
+                items.sort(key=itemgetter(0), reverse=True)
+                pending += [item for _, item in items]
+                found.clear()
+            else:
+                yield item
 
     def _read(self, folder: bytes, found: list[Entry]) -> list[bytes]:
         """Add the folder's entries to what was found; its folders are returned. This loop is what "is it current?" costs."""
@@ -120,15 +129,6 @@ class _Walk:
         finally:
             os.close(descriptor)
         return folders
-
-
-def _walk_together(walk: _Walk, processes: int) -> list[Entry]:
-    found, folders = walk.by_level(FOLDERS_TO_SHARE)
-    # Neighbours in the tree, which may all be large, go to different processes.
-    shares = [folders[first::SHARES] for first in range(min(SHARES, len(folders)))]
-    for _, made in workers.run(lambda number: _ENCODER.encode(walk.below(shares[number])), range(len(shares)), processes):
-        found += _DECODER.decode(made)
-    return found
 
 
 def _new_entry(path: bytes, full: bytes, info: os.stat_result, read: ReadXattrs) -> Entry:

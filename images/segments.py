@@ -8,6 +8,7 @@ trailer.
 
 import stat
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,30 +32,52 @@ class OwnFile:
     content: bytes
 
 
-def plan(entries: Sequence[Entry], own: Sequence[OwnFile]) -> list[list[Entry]]:
+def plan(entries: Iterable[Entry], own: Sequence[OwnFile]) -> list[list[Entry]]:
     """The entries of each segment, in the order of the concatenation; `entries` must be in path order."""
+    special: list[Entry] = []
+    regular = list(cut(entries, own, special))
+    return [special, *regular]
+
+
+def cut(entries: Iterable[Entry], own: Sequence[OwnFile], special: list[Entry]) -> Iterator[list[Entry]]:
+    """The segments of regular files, each as soon as it is known what belongs to it; `special` gets what segment 0 holds.
+
+    `entries` must be in path order.
+    """
+    return _cut(_with_links_together(_regular(entries, own, special)))
+
+
+def _regular(entries: Iterable[Entry], own: Sequence[OwnFile], special: list[Entry]) -> Iterator[Entry]:
     hidden, below = {file.path for file in own} | {OWN_FOLDER}, OWN_FOLDER + b"/"
     is_regular = stat.S_ISREG
-    special: list[Entry] = []
-    regular: list[Entry] = []
     for entry in entries:
         path = entry.path
         if path not in hidden and not path.startswith(below):
-            (regular if is_regular(entry.mode) else special).append(entry)
-    return [special, *_cut(_with_links_together(regular))]
+            if is_regular(entry.mode):
+                yield entry
+            else:
+                special.append(entry)
 
 
-def _with_links_together(regular: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Every file alone, or its hard-link group at the place of the first path."""
+def _with_links_together(regular: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Every file alone, or its hard-link group at the place of the first path; what follows waits until that is whole."""
     groups: dict[int, list[Entry]] = {}
+    waiting: deque[list[Entry]] = deque()
     for entry in regular:
         if entry.nlink > 1:
-            groups.setdefault(entry.inode, []).append(entry)
-    for entry in regular:
-        if entry.nlink == 1:
+            group = groups.setdefault(entry.inode, [])
+            group.append(entry)
+            if len(group) == 1:
+                waiting.append(group)
+        elif waiting:
+            waiting.append([entry])
+        else:
             yield [entry]
-        elif groups[entry.inode][0] is entry:
-            yield groups[entry.inode]
+        while waiting and len(waiting[0]) >= waiting[0][0].nlink:
+            whole = waiting.popleft()
+            groups.pop(whole[0].inode, None)
+            yield whole
+    yield from waiting
 
 
 def _cut(groups: Iterable[list[Entry]]) -> Iterator[list[Entry]]:

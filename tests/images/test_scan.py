@@ -8,7 +8,7 @@ import pytest
 
 from images.excludes import Excludes
 from images.index import Entry
-from images.scan import FOLDERS_TO_SHARE, TooDeep, scan
+from images.scan import TooDeep, scan, walk_in_order
 
 NONE = Excludes([])
 
@@ -83,15 +83,28 @@ def test_a_directory_of_very_many_files(tmp_path: Path) -> None:
     assert [entry.path for entry in scan(tmp_path, excludes=NONE)] == sorted([b".", *(b"%d" % n for n in numbers)])
 
 
-def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
-    for number in range(FOLDERS_TO_SHARE):
-        (tmp_path / f"top/{number}/below").mkdir(parents=True)
-        (tmp_path / f"top/{number}/below/file").write_text("x")
-        (tmp_path / f"top/{number}/left-out").mkdir()
-    excludes = Excludes(["top/*/left-out"])
-    alone = scan(tmp_path, excludes=excludes)
-    assert len(alone) == 2 + 3 * FOLDERS_TO_SHARE
-    assert scan(tmp_path, excludes=excludes, processes=3) == alone
+def test_a_walk_gives_the_same_entries_in_the_same_order(tree: Path) -> None:
+    for name in ("a/b0", "a/b-", "a0", "a!", " a", "-", "zz", "left-out", "a/left-out"):
+        (tree / name).mkdir()
+        (tree / name / "\u0436").touch()
+        (tree / name / "0").symlink_to("nowhere")
+    excludes = Excludes(["left-out", "*/left-out"])
+    found = list(walk_in_order(tree, excludes=excludes))
+    assert found == scan(tree, excludes=excludes)
+    assert [entry.path for entry in found] == sorted(entry.path for entry in found)
+    assert not any(b"left-out" in entry.path for entry in found)
+
+
+def test_a_walk_reads_a_folder_when_it_is_its_turn(tree: Path) -> None:
+    walk = walk_in_order(tree, excludes=NONE)
+    for entry in walk:
+        if entry.path == b"a.c":
+            (tree / "a.c/file").rename(tree / "a.c/later")
+            (tree / "a-d/late").touch()
+            break
+    rest = [entry.path for entry in walk]
+    assert b"a.c/later" in rest
+    assert b"a-d/late" not in rest
 
 
 def test_a_tree_deeper_than_a_path_may_be_is_a_sentence(tmp_path: Path) -> None:
@@ -102,8 +115,9 @@ def test_a_tree_deeper_than_a_path_may_be_is_a_sentence(tmp_path: Path) -> None:
         made.append(folder)
         folder = os.open("x" * 200, os.O_RDONLY, dir_fd=folder)
     os.close(folder)
-    with pytest.raises(TooDeep, match="too deep"):
-        scan(tmp_path, excludes=NONE)
+    for walk in (scan, lambda rootfs, excludes: list(walk_in_order(rootfs, excludes=excludes))):
+        with pytest.raises(TooDeep, match="too deep"):
+            walk(tmp_path, excludes=NONE)
     for folder in reversed(made):
         os.rmdir("x" * 200, dir_fd=folder)
         os.close(folder)

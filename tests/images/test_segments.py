@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from images.excludes import Excludes
 from images.index import Entry
 from images.scan import scan
 from images.segment_archive import BLOCK, ChangedWhileRead, Emit, archive_regular, archive_special, size_at_most
-from images.segments import OwnFile, plan
+from images.segments import OwnFile, cut, plan
 
 
 def regular(path: str, size: int, *, inode: int = 0, nlink: int = 1) -> Entry:
@@ -65,6 +65,43 @@ def test_hard_links_stay_in_the_segment_of_the_first_path() -> None:
     big = segments.MAXIMUM - 1000
     entries = [regular("a", 10, inode=5, nlink=2), regular("b", big), regular("z", 10, inode=5, nlink=2)]
     assert [paths(group) for group in plan(entries, [])[1:]] == [[b"a", b"z", b"b"]]
+
+
+def cut_after(entries: Sequence[Entry]) -> list[tuple[list[bytes], int]]:
+    """Each segment, and how many entries had been asked for when it was known."""
+    asked = 0
+
+    def come() -> Iterator[Entry]:
+        nonlocal asked
+        for entry in entries:
+            asked += 1
+            yield entry
+
+    return [(paths(group), asked) for group in cut(come(), [], [])]
+
+
+def test_a_segment_is_known_before_the_later_entries() -> None:
+    big = segments.MAXIMUM - 1000
+    entries = [regular("a", big), regular("b", 1), regular("c", big), regular("d", 1), regular("e", 1)]
+    assert cut_after(entries) == [([b"a"], 1), ([b"b", b"c"], 3), ([b"d", b"e"], 5)]
+
+
+@pytest.mark.parametrize(("nlink", "known_after"), [(2, 2), (3, 4)])
+def test_a_segment_waits_for_all_names_of_a_hard_link(nlink: int, known_after: int) -> None:
+    big = segments.MAXIMUM * 2
+    entries = [
+        regular("a", big, inode=5, nlink=nlink),
+        regular("b", big, inode=5, nlink=nlink),
+        regular("c", big),
+        regular("d", 1),
+    ]
+    first, *_ = cut_after(entries)
+    assert first == ([b"a", b"b"], known_after)
+
+
+def test_a_name_that_turns_up_when_its_hard_link_was_whole_is_not_lost() -> None:
+    entries = [regular(name, 10, inode=5, nlink=2) for name in "abc"]
+    assert [path for group in plan(entries, [])[1:] for path in paths(group)] == [b"a", b"b", b"c"]
 
 
 def test_our_files_hide_the_images() -> None:
