@@ -1,5 +1,5 @@
 """The kernels of a tree, whether a build was made of it and whatever that leaves out; only the folders that kernels lie in are
-looked at."""
+looked at, and what links in them lead to."""
 
 import os
 import stat
@@ -14,8 +14,6 @@ from images.view import ImageView
 AnyKernel = ImageKernel | Kernel
 """A kernel in a tree, or one of a built image."""
 
-FOLDERS = (b"", b"boot", b"usr", b"usr/lib", b"lib", b"lib/modules", b"usr/lib/modules")
-
 
 def scan_kernels(rootfs: Path) -> list[ImageKernel]:
     """What `find_kernels` finds in the tree, in its order."""
@@ -24,36 +22,64 @@ def scan_kernels(rootfs: Path) -> list[ImageKernel]:
 
 def kernel_view(rootfs: Path) -> ImageView:
     """As much of the tree as `find_kernels` and `supported_compression` look at."""
-    return ImageView(_entries(os.fsencode(rootfs)))
+    root = os.fsencode(rootfs)
+    found: dict[bytes, Entry] = {}
+    _add(found, _list(root, b"boot"))
+    modules = _resolve(root, found, b"lib/modules")
+    _add(found, _list(root, modules))
+    for entry in list(found.values()):
+        if entry.is_directory and entry.path.startswith(modules + b"/"):
+            _add(found, _list(root, entry.path))
+    for entry in list(found.values()):
+        if entry.is_symlink:
+            _resolve(root, found, entry.path)
+    return ImageView(found.values())
 
 
-def _entries(root: bytes) -> Iterator[Entry]:
-    for folder in FOLDERS:
-        yield from _list(root, folder)
-    for modules in (b"lib/modules", b"usr/lib/modules"):
-        for entry in list(_list(root, modules)):
-            if entry.is_directory:
-                yield from _list(root, entry.path)
+def _add(found: dict[bytes, Entry], entries: Iterator[Entry]) -> None:
+    found.update((entry.path, entry) for entry in entries)
+
+
+def _resolve(root: bytes, found: dict[bytes, Entry], path: bytes) -> bytes:
+    """The path with every link in it followed, inside the tree; what lies on its way is added to what was found."""
+    while True:
+        real = ImageView(found.values()).resolve(path)
+        parts = real.split(b"/")
+        ways = (b"/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        unknown = next((way for way in ways if way and way not in found), None)
+        if unknown is None:
+            return real
+        try:
+            info = os.lstat(root + b"/" + unknown)
+        except (FileNotFoundError, NotADirectoryError):
+            return real
+        found[unknown] = _entry(root, unknown, info)
 
 
 def _list(root: bytes, folder: bytes) -> Iterator[Entry]:
-    """The entries of a real folder; below a link they are found where it leads."""
-    full = os.path.join(root, folder)
-    if os.path.realpath(full) != os.path.join(os.path.realpath(root), folder).rstrip(b"/") or not os.path.isdir(full):
+    """The entries of a folder whose path has no links, unless something is mounted there."""
+    try:
+        info = os.lstat(root + b"/" + folder)
+    except (FileNotFoundError, NotADirectoryError):
         return
-    with os.scandir(full) as found:
-        for item in found:
-            info = item.stat(follow_symlinks=False)
-            yield Entry(
-                path=folder + b"/" + item.name if folder else item.name,
-                mode=info.st_mode,
-                inode=info.st_ino,
-                uid=info.st_uid,
-                gid=info.st_gid,
-                size=info.st_size,
-                nlink=info.st_nlink,
-                rdev=0,
-                mtime_ns=info.st_mtime_ns,
-                ctime_ns=info.st_ctime_ns,
-                target=os.readlink(item.path) if stat.S_ISLNK(info.st_mode) else b"",
-            )
+    if not stat.S_ISDIR(info.st_mode) or info.st_dev != os.lstat(root).st_dev:
+        return
+    with os.scandir(root + b"/" + folder) as items:
+        for item in items:
+            yield _entry(root, folder + b"/" + item.name, item.stat(follow_symlinks=False))
+
+
+def _entry(root: bytes, path: bytes, info: os.stat_result) -> Entry:
+    return Entry(
+        path=path,
+        mode=info.st_mode,
+        inode=info.st_ino,
+        uid=info.st_uid,
+        gid=info.st_gid,
+        size=info.st_size,
+        nlink=info.st_nlink,
+        rdev=0,
+        mtime_ns=info.st_mtime_ns,
+        ctime_ns=info.st_ctime_ns,
+        target=os.readlink(root + b"/" + path) if stat.S_ISLNK(info.st_mode) else b"",
+    )

@@ -33,3 +33,22 @@ def test_links_out_of_the_tree_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "boot/vmlinuz-6.1.0").touch()
     (root / "boot").symlink_to(tmp_path / "boot")
     assert scan_kernels(root) == []
+
+
+def test_links_are_followed_to_wherever_kernels_lie(tmp_path: Path) -> None:
+    root = tmp_path / "rootfs"
+    (root / "boot").mkdir(parents=True)
+    (root / "opt/kernels/deep").mkdir(parents=True)
+    (root / "opt/kernels/deep/image").write_text("k")
+    (root / "opt/here").symlink_to("/opt/kernels")
+    (root / "boot/vmlinuz-6.1.0").symlink_to("/opt/here/deep/../deep/image")
+    (root / "boot/vmlinuz-round").symlink_to("vmlinuz-about")
+    (root / "boot/vmlinuz-about").symlink_to("vmlinuz-round")
+    (root / "opt/modules/6.2.0").mkdir(parents=True)
+    (root / "opt/modules/6.2.0/vmlinuz").write_text("k")
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "usr/lib/modules").symlink_to("../../opt/modules")
+    (root / "lib").symlink_to("usr/lib")
+    expected = find_kernels(ImageView(scan(root, excludes=Excludes([]))))
+    assert scan_kernels(root) == expected
+    assert [kernel.real for kernel in expected] == ["opt/kernels/deep/image", "opt/modules/6.2.0/vmlinuz"]
