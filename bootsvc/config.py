@@ -38,6 +38,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from bootsvc.dhcp import settings as dhcp
 from bootsvc.dhcp.settings import DhcpConfig, dhcp_config
 from bootsvc.dns import settings as dns
@@ -73,8 +75,7 @@ from netboot.head_conf import HeadConf, head_conf
 DEFAULT_SOURCE = Path("/etc/warewulf/warewulf.conf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """Where things live; a site moves them in the `paths:` section."""
 
     sysconfdir: Path = Path("/etc")
@@ -105,8 +106,7 @@ class Paths:
         return self.localstatedir / "warewulf" / "bootsvc" / "state.db"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageMount:
+class ImageMount(msgspec.Struct, frozen=True, kw_only=True):
     """What every exec and shell shows of this machine; with `copy` the image gets a file of its own, if it has none."""
 
     source: Path
@@ -123,7 +123,7 @@ class Config:
     fqdn: str = ""
     ipaddr: IPv4Address | None = None
     network: IPv4Network | None = None
-    paths: Paths = Paths()
+    paths: Paths = field(default_factory=Paths)
     dhcp: DhcpConfig = field(default_factory=DhcpConfig)
     tftp: TftpConfig = field(default_factory=TftpConfig)
     http: HttpConfig = field(default_factory=HttpConfig)

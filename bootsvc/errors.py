@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+
+import msgspec
 
 from images.errors import Error
 
@@ -25,8 +26,7 @@ class MalformedPacket(Exception):
         return f"{self.protocol}: {self.reason} (byte {self.offset})"
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(msgspec.Struct, frozen=True):
     """A well-formed request that gets no answer, and why: a value, not an exception."""
 
     reason: str

@@ -9,6 +9,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from bootsvc.yamlfile import NULL, YamlError, error, items
@@ -17,22 +18,19 @@ Parse = Callable[[str], Any]
 """Turns a scalar's text into its value; raises ValueError with what was expected instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     """A list of scalars, or one scalar alone."""
 
     parse: Parse
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     """A mapping with keys of the user's choice."""
 
     parse: Parse
 
 
-@dataclass(frozen=True, slots=True)
-class RecordsOf:
+class RecordsOf(msgspec.Struct, frozen=True):
     """A list of mappings with the keys of this table; a key that a mapping lacks is not in its record."""
 
     table: "Mapping[str, Parse | ListOf | type[Anything]]"

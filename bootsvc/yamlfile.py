@@ -12,10 +12,10 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -67,8 +67,7 @@ class YamlError(Error):
         self.source, self.line, self.column, self.key = source, line, column, key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a mapping; `merged` when it came through a merge key and so has no text of its own."""
 
     key: str

@@ -4,16 +4,13 @@ What was built from them is `generations.Generations`, reached here as `Catalog.
 """
 
 import contextlib
-import difflib
 import errno
 import fcntl
 import logging
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -39,7 +36,10 @@ PLAN_FILE = "syncuser.plan"
 
 class ImageNotFound(Error):
     def __init__(self, name: str, known: list[str]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
+        # Seldom, and so not loaded by every command.
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "`wwctl image list` shows the images that exist"
         super().__init__(f"there is no image {name!r}", hint=hint)
 
@@ -69,8 +69,7 @@ class BadImageName(Error):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staging:
+class Staging(msgspec.Struct, frozen=True, kw_only=True):
     """A folder that becomes an image by `Catalog.swap`; it and everything in it vanishes if that never happens."""
 
     folder: Path
@@ -258,7 +257,7 @@ def _discard(folder: Path, name: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        trash = folder.with_name(f".staging-delete-{folder.name}-{secrets.token_hex(4)}")
+        trash = folder.with_name(f".staging-delete-{folder.name}-{os.urandom(4).hex()}")
         folder.rename(trash)
         try:
             remove_tree(trash)

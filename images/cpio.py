@@ -5,7 +5,8 @@ Source: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from images.errors import Error
 
@@ -24,8 +25,7 @@ class CpioError(Error):
     """An entry that newc cannot carry, or bytes that are not newc."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One archive entry; `path` is relative to the root, `.` for the root itself, `mode` holds the type too.
 
     `mtime` is in seconds since 1970. Entries of one hard-link group share `ino` and have the group's size as `nlink`; only the

@@ -12,7 +12,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -81,8 +80,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(msgspec.Struct, frozen=True, kw_only=True):
     """`pin` is what kept the generation from becoming current; None when it is."""
 
     generation: Generation

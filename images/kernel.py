@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from images.compress import Compression
 from images.view import ImageView
@@ -34,8 +35,7 @@ class Named(Protocol):
 K = TypeVar("K", bound=Named)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageKernel:
+class ImageKernel(msgspec.Struct, frozen=True, kw_only=True):
     """`path` as an administrator names it, `real` with links followed, `release` as `uname -r` says it."""
 
     path: str

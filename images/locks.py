@@ -6,8 +6,9 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from images.attributes import hint_for
 from images.errors import Error
@@ -36,8 +37,7 @@ class LockNotOpened(Error):
         self.full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """A lock that is held. A child that inherits `descriptor` holds it on after its parent's death."""
 
     path: Path

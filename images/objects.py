@@ -6,12 +6,12 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
+
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     """`digest` as `sha256:<hex>`, `size` in bytes."""
 
     digest: str

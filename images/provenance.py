@@ -1,10 +1,9 @@
 """Where an image's tree came from."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """`reference` is text that JSON can hold: bytes of a path that are not UTF-8 become `\\xNN`.
 
     `digest` tells one state of the source from another: the manifest's (of the chosen platform), or the config's where there
@@ -17,4 +16,4 @@ class Provenance:
 
     def __post_init__(self) -> None:
         text = self.reference.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        object.__setattr__(self, "reference", text)
+        msgspec.structs.force_setattr(self, "reference", text)

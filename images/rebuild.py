@@ -8,9 +8,10 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from images import generation as manifests
 from images import index as indexes
@@ -35,8 +36,7 @@ from images.view import ImageView
 from images.xattrs import record as xattrs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Build(msgspec.Struct, frozen=True, kw_only=True):
     """What a build did; `unchanged` means that the last build gave this generation already.
 
     `pin` is what kept the generation from becoming current; None when nodes get it now.
@@ -49,8 +49,7 @@ class Build:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildContext:
+class BuildContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a build is told: who builds and when (seconds since 1970, for the sidecar), our own files, how many processes."""
 
     own: Sequence[OwnFile]

@@ -8,9 +8,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+import msgspec
 
 from images.errors import Error
 from images.mounts import find_mounts
@@ -44,8 +45,7 @@ class UnsafePath(Error):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(msgspec.Struct, frozen=True, kw_only=True):
     """An open directory; `path` has no link in it."""
 
     fd: int

@@ -6,9 +6,10 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from pathlib import Path
+
+import msgspec
 
 from images.errors import Error
 from images.excludes import Excludes
@@ -71,8 +72,7 @@ def _begin(rootfs: Path, excludes: Excludes, previous: Mapping[bytes, Entry], re
     return entry, _Walk(root, top.st_dev, excludes, previous, read)
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
+class _Walk(msgspec.Struct, frozen=True):
     """What a walk needs to know; folders are paths with a slash at the end, the root is empty."""
 
     root: bytes

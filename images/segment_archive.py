@@ -5,8 +5,9 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from images import cpio
 from images.errors import Error
@@ -35,8 +36,7 @@ OUTLINE = "newc+sha256"
 """The algorithm of an outline's digest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
     """What an archive is, unpacked: `size` in bytes, and the sha256 of the archive with each content (and what pads it)
     replaced by the content's own sha256. It says as much as one of all bytes, and no content is hashed twice for it."""
 

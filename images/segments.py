@@ -10,7 +10,8 @@ import stat
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from images import cpio
 from images.index import Entry
@@ -23,8 +24,7 @@ MAXIMUM = 32 << 20
 OWN_FOLDER = b".bootsvc"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnFile:
+class OwnFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file of ours in segment 0, such as `/init`; it hides an image's file of the same path."""
 
     path: bytes

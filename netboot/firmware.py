@@ -1,8 +1,9 @@
 """How to talk to a machine's ROM: client architecture (RFC 4578 §2.1, IANA registry) → firmware and its loader."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Arch(Enum):
@@ -13,8 +14,7 @@ class Arch(Enum):
     ARM64 = "arm64"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Firmware:
+class Firmware(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of ROM: the loader it is given, and what that loader boots."""
 
     name: str

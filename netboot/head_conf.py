@@ -2,9 +2,10 @@
 the text as it stands in the file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv6Interface
 from typing import Any
+
+import msgspec
 
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
 """Of sshd's host keys; `wwctl configure ssh` makes them."""
@@ -12,8 +13,7 @@ DEFAULT_EXPORT = "rw,sync,no_subtree_check"
 TRUE_WORDS = ("true", "yes", "on")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonConf:
+class DaemonConf(msgspec.Struct, frozen=True, kw_only=True):
     """The section `warewulf`; `update_interval` is in seconds."""
 
     port: int = 9873
@@ -27,8 +27,7 @@ class DaemonConf:
     systemd_name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DhcpConf:
+class DhcpConf(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     template: str = "default"
     range_start: str = ""
@@ -38,12 +37,11 @@ class DhcpConf:
     systemd_name: str = "dhcpd"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TftpConf:
+class TftpConf(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     root: str = "/var/lib/tftpboot"
     systemd_name: str = "tftp"
-    ipxe: dict[str, str] = field(
+    ipxe: dict[str, str] = msgspec.field(
         default_factory=lambda: {
             "00:00": "undionly.kpxe",
             "00:07": "ipxe-snponly-x86_64.efi",
@@ -53,32 +51,29 @@ class TftpConf:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConf:
+class ExportConf(msgspec.Struct, frozen=True, kw_only=True):
     """A folder that the head node lends by NFS."""
 
     path: str = ""
     options: str = DEFAULT_EXPORT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NfsConf:
+class NfsConf(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     exports: tuple[ExportConf, ...] = ()
     systemd_name: str = "nfsd"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadConf:
+class HeadConf(msgspec.Struct, frozen=True, kw_only=True):
     """The whole; `paths` has Warewulf's own keys."""
 
     ipaddr6: IPv6Interface | None = None
     warewulf: DaemonConf = DaemonConf()
     dhcp: DhcpConf = DhcpConf()
-    tftp: TftpConf = field(default_factory=TftpConf)
+    tftp: TftpConf = msgspec.field(default_factory=TftpConf)
     nfs: NfsConf = NfsConf()
     key_types: tuple[str, ...] = KEY_TYPES
-    paths: dict[str, str] = field(default_factory=lambda: dict(PATHS))
+    paths: dict[str, str] = msgspec.field(default_factory=lambda: dict(PATHS))
 
     @property
     def made_key_types(self) -> tuple[str, ...]:

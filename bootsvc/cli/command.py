@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +84,9 @@ class Noun(click.Group):
 
 def no_such_command(ctx: click.Context, name: str, known: Sequence[str]) -> HintedUsageError:
     """The error for a word that is no command."""
+    # Seldom, and so not loaded by every command.
+    from difflib import get_close_matches
+
     found = get_close_matches(name, known, n=1)
     hint = f"did you mean `{ctx.command_path} {found[0]}`?" if found else f"`{ctx.command_path} --help` lists them"
     hint = _LEFT_OUT if f"{ctx.command_path} {name}" in ("wwctl power", "wwctl node console", "wwctl node sensors") else hint

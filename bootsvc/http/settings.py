@@ -1,16 +1,16 @@
 """What warewulf.conf says of HTTP: its record, its keys below `bootsvc: http:`, and where the certificate lies."""
 
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bootsvc.keytable import Settings, Table, absolute_path, choice, given, number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsConfig:
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """PEM files, and the port."""
 
     certificate: Path
@@ -27,8 +27,7 @@ class Listen(Enum):
     """Those in the boot network and in the subnets, and the loopback ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpConfig:
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds. `secure`: runtime overlays only for whom only root can be, who asks from a port below 1024.
 
     With `tls` the runtime overlay, which holds secrets, is given by TLS only, as in Warewulf.

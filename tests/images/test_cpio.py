@@ -30,7 +30,7 @@ def test_header_is_the_documented_one() -> None:
 
 @given(st.lists(st.tuples(ENTRIES, st.binary(max_size=50)), max_size=5))
 def test_parse_gives_back_what_was_serialized(pairs: list[tuple[Entry, bytes]]) -> None:
-    sized = [(Entry(**{name: getattr(e, name) for name in e.__slots__} | {"size": len(c)}), c) for e, c in pairs]
+    sized = [(Entry(**{name: getattr(e, name) for name in e.__struct_fields__} | {"size": len(c)}), c) for e, c in pairs]
     assert [(entry, bytes(content)) for entry, content in cpio.parse(cpio.archive(sized))] == sized
 
 

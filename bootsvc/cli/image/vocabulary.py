@@ -1,10 +1,9 @@
 """One code path, two sets of words: `wwctl container` speaks as Warewulf 4.0 did, `wwctl image` as 4.7 does."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
+class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """`noun` is the word for an image. With `finishes_import`, an import gives the image our resolv.conf and builds it."""
 
     noun: str
