@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gc
 import io
 import logging
 import os
@@ -110,14 +109,10 @@ def command() -> click.Group:
 
 
 def main() -> int:
-    """Entry point; returns the exit code."""
+    """The command line of this process; returns the exit code."""
     _open_standard_streams()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        return run(sys.argv[1:])
-    finally:
-        # The process ends: looking for cycles among all that was loaded, as the interpreter does at its end, frees nothing.
-        gc.freeze()
+    return run(sys.argv[1:])
 
 
 def _open_standard_streams() -> None:
