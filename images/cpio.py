@@ -44,23 +44,32 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rdev_minor: int = 0
 
 
+_END_OF_NAME = [bytes(1 + -(HEADER_SIZE + size) % 4) for size in range(4)]
+"""The NUL and the padding that follow a name, by its size (with the NUL) modulo four."""
+_HEADER = MAGIC + b"%08X" * 7 + b"00000000" * 2 + b"%08X" * 3 + b"00000000%b%b"
+_FILE_HEADER = MAGIC + b"%08X" * 7 + b"00000000" * 4 + b"%08X" + b"00000000%b%b"
+
+
 def header(entry: Entry) -> bytes:
     """The header, the name and their padding; the content and `padding(entry.size)` follow.
 
     Raises CpioError for a file of 4 GiB or more; times outside the field are clamped.
     """
     e = entry
-    return _header(e.path, e.ino, e.mode, e.uid, e.gid, e.nlink, e.mtime, e.size, e.rdev_major, e.rdev_minor)
+    name_size = _name_size(e.path, e.size)
+    fields = (e.ino, e.mode, e.uid, e.gid, e.nlink, min(max(e.mtime, 0), MAX_FIELD), e.size, e.rdev_major, e.rdev_minor)
+    return _HEADER % (*fields, name_size, e.path, _END_OF_NAME[name_size % 4])
 
 
 def file_header(path: bytes, *, ino: int, mode: int, uid: int, gid: int, nlink: int, mtime: int, size: int) -> bytes:
-    """The same of a regular file, for one who writes tens of thousands and has no Entry of each."""
-    return _header(path, ino, mode, uid, gid, nlink, mtime, size, 0, 0)
+    """The same of a regular file, in half the time: for one who writes tens of thousands and has no Entry of each."""
+    name_size = _name_size(path, size)
+    fields = (ino, mode, uid, gid, nlink, min(max(mtime, 0), MAX_FIELD), size, name_size, path, _END_OF_NAME[name_size % 4])
+    return _FILE_HEADER % fields
 
 
-def _header(
-    path: bytes, ino: int, mode: int, uid: int, gid: int, nlink: int, mtime: int, size: int, rdev_major: int, rdev_minor: int
-) -> bytes:
+def _name_size(path: bytes, size: int) -> int:
+    """With the NUL; raises CpioError for what does not fit in a header."""
     if size > MAX_FIELD:
         raise CpioError(
             f"{path.decode(errors='backslashreplace')!r} has {size} bytes; an initramfs holds files below 4 GiB",
@@ -72,24 +81,7 @@ def _header(
             f"a path of {len(path)} bytes is too long for an initramfs: {_shortened(path)}",
             hint="shorten it, or name one of its folders in the image's /etc/warewulf/excludes",
         )
-    fields = (
-        ino,
-        mode,
-        uid,
-        gid,
-        nlink,
-        min(max(mtime, 0), MAX_FIELD),
-        size,
-        0,
-        0,
-        rdev_major,
-        rdev_minor,
-        name_size,
-        0,
-        path,
-        bytes(1 + -(HEADER_SIZE + name_size) % 4),
-    )
-    return MAGIC + b"%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%b%b" % fields
+    return name_size
 
 
 def _shortened(path: bytes) -> str:

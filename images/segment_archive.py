@@ -102,15 +102,18 @@ def archive_regular(
     try:
         at = 0
         while at < len(entries):
-            group = _names(entries, at)
-            number, nlink = at + 1, len(group)
-            for entry in group[:-1]:
-                archive.put_head(_file_head(entry, size=0, number=number, nlink=nlink))
-            last = group[-1]
+            last, number = entries[at], at + 1
+            if last.nlink > 1:
+                *before, last = _names(entries, at)
+                nlink = 1 + len(before)
+                for entry in before:
+                    archive.put_head(_file_head(entry, size=0, number=number, nlink=nlink))
+            else:
+                before, nlink = [], 1
             size = 0 if last.path in ALWAYS_EMPTY else last.size
             archive.put_head(_file_head(last, size=size, number=number, nlink=nlink))
-            digest = archive.put_file(folder, last) if size else _EMPTY
-            for entry in group:
+            digests[last.path] = digest = archive.put_file(folder, last) if size else _EMPTY
+            for entry in before:
                 digests[entry.path] = digest
             at += nlink
         return archive.end()
@@ -121,7 +124,7 @@ def archive_regular(
 def _names(entries: Sequence[Entry], at: int) -> Sequence[Entry]:
     """All names of the file at this place; newc gives the content with the last of them."""
     first = entries[at]
-    return [first] if first.nlink == 1 else [e for e in entries[at : at + first.nlink] if e.inode == first.inode]
+    return [e for e in entries[at : at + first.nlink] if e.inode == first.inode]
 
 
 class _Archive:
