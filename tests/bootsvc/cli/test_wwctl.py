@@ -282,7 +282,7 @@ def test_an_interrupt_is_one_sentence(wwctl: Run, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("line", ["", "--help", "container", "image --help", "image list", "image list -j", "version"])
 def test_reader_that_has_gone(root: Path, line: str, unbuffered: str) -> None:
-    command = [sys.executable, "-c", "import sys; from bootsvc.cli.main import main; sys.exit(main())", *line.split()]
+    command = [sys.executable, "-c", "import sys; from bootsvc.cli.entry import main; sys.exit(main())", *line.split()]
     read, write = os.pipe()
     os.close(read)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -293,7 +293,7 @@ def test_reader_that_has_gone(root: Path, line: str, unbuffered: str) -> None:
 
 def test_reader_that_goes_away(wwctl: Run, root: Path) -> None:
     wwctl("node add n[1-5000]")
-    command = [sys.executable, "-c", "import sys; from bootsvc.cli.main import main; sys.exit(main())", "node", "list"]
+    command = [sys.executable, "-c", "import sys; from bootsvc.cli.entry import main; sys.exit(main())", "node", "list"]
     # Unbuffered, Python loses the rest of a partial write without an error.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
