@@ -85,10 +85,9 @@ def plan_layer(reader: Reader, *, whiteouts: bool = True) -> Iterator[Operation]
     Without `whiteouts` it is the tar of a whole tree, in which `.wh.x` is a name like any other.
     """
     for entry in reader:
-        parts = _split(entry.name)
-        path = b"/".join(parts)
+        path = _clean(entry.name)
         if whiteouts and _WHITEOUT in path:
-            if any(part.startswith(_META) and part != _OPAQUE for part in parts):
+            if any(part.startswith(_META) and part != _OPAQUE for part in path.split(b"/")):
                 continue
             operation = _plan_whiteout(path)
             if operation is not None:
@@ -98,6 +97,14 @@ def plan_layer(reader: Reader, *, whiteouts: bool = True) -> Iterator[Operation]
             yield Link(path=path, target=b"/".join(_split(entry.linkname, of=entry.name)))
         else:
             yield Put(path=path, entry=entry)
+
+
+def _clean(name: bytes) -> bytes:
+    """The path that an entry's name means."""
+    path = name.removeprefix(b"./").removesuffix(b"/")
+    if not path or path.startswith((b"/", b".")) or b"/." in path or b"//" in name or len(name) > MAX_PATH:
+        return b"/".join(_split(name))
+    return path
 
 
 def _split(name: bytes, *, of: bytes | None = None) -> list[bytes]:

@@ -7,6 +7,8 @@ from images.errors import Error
 MAX_EXTENSION = 1 << 20
 """Bytes of an entry's pax headers, long name or sparse map; a hostile archive could otherwise fill the memory."""
 _MAX_INTEGER = (1 << 63) - 1
+_UNUSED = (b"atime", b"ctime")
+"""Keys that GNU tar writes for each entry, often alone, and nobody here asks for."""
 
 Records = dict[bytes, bytes]
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -62,7 +64,7 @@ def parse_time(text: bytes) -> int:
 
 
 def parse_records(data: bytes) -> Records:
-    """`LENGTH KEY=VALUE\\n` records; the repeated keys of sparse format 0.0 are gathered as 0.1 writes them."""
+    """`LENGTH KEY=VALUE\\n` records, but atime and ctime; the keys that sparse format 0.0 repeats are gathered as in 0.1."""
     records: Records = {}
     sparse: list[bytes] = []
     at = 0
@@ -77,7 +79,7 @@ def parse_records(data: bytes) -> Records:
             raise Malformed("a pax record does not fit its length")
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             sparse.append(value)
-        else:
+        elif key not in _UNUSED:
             records[key] = value
         at = end
     if sparse:

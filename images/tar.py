@@ -13,9 +13,12 @@ from images.pax import MAX_EXTENSION, Malformed, MalformedTar, Records, Xattrs
 from images.sparse import BLOCK, SparseMap
 
 _ZERO = bytes(BLOCK)
-_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+"""name, mode, uid, gid, size, mtime, chksum, typeflag, linkname, magic and version, devmajor, devminor, prefix."""
 _MAX_ID = (1 << 32) - 2
 """(uid_t) -1 means "leave as it is" to chown, so it is nobody's."""
+_SMALL = 1 << 15
+"""Bytes of a file that are sooner copied than cut out."""
 _MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 _MAX_TIME = (1 << 63) - 1
 _GLOBAL_KEYS = (b"path", b"linkpath", b"size", b"mtime", b"uid", b"gid")
@@ -108,6 +111,15 @@ class _Blocks:
             return data
         return b"".join(self.pieces(size))
 
+    def find(self, size: int) -> bytes | None:
+        """`size` bytes if the current chunk has them all."""
+        end = self._at + size
+        if end > len(self._chunk):
+            return None
+        data = self._chunk[self._at : end]
+        self._at = end
+        return data
+
     def pieces(self, size: int) -> Iterator[Piece]:
         """Up to `size` bytes as they come, not copied."""
         while size:
@@ -158,10 +170,17 @@ class Reader:
 
     def data(self) -> Iterator[tuple[int, Piece]]:
         """(offset, bytes) of the current entry's contents, ascending; holes are left out."""
-        if self._entry is None:
-            return
-        pieces = self._entry.sparse
-        for offset, length in ((0, self._entry.size),) if pieces is None else pieces:
+        entry = self._entry
+        if entry is None:
+            return iter(())
+        # Most files are small, and come in one piece.
+        if 0 < entry.size == self._stored <= _SMALL and (whole := self._blocks.find(entry.size)) is not None:
+            self._stored = 0
+            return iter(((0, whole),))
+        return self._pieces(entry)
+
+    def _pieces(self, entry: Entry) -> Iterator[tuple[int, Piece]]:
+        for offset, length in ((0, entry.size),) if entry.sparse is None else entry.sparse:
             at, end = offset, offset + length
             for piece in self._blocks.pieces(length):
                 self._stored -= len(piece)
@@ -257,8 +276,8 @@ class Reader:
             size=size,
             mtime_ns=_time(fields[5], records.get(b"mtime")),
             linkname=records.get(b"linkpath") or long.linkname or fields[8].partition(b"\0")[0],
-            major=pax.parse_number(fields[12]) if device else 0,
-            minor=pax.parse_number(fields[13]) if device else 0,
+            major=pax.parse_number(fields[10]) if device else 0,
+            minor=pax.parse_number(fields[11]) if device else 0,
             xattrs=pax.parse_xattrs(records) if records else (),
             sparse=pieces,
         )
@@ -284,14 +303,14 @@ def _check_sum(block: bytes, stored: bytes) -> None:
 def _ustar_name(block: bytes, fields: tuple[bytes, ...]) -> bytes:
     name = fields[0].partition(b"\0")[0]
     # GNU's own format ("ustar  ") keeps times where ustar keeps the prefix; star's prefix is shorter.
-    if block[257:263] == b"ustar\0" and fields[14][0]:
-        prefix = fields[14][:131] if block[508:512] == b"tar\0" else fields[14]
+    if fields[12][0] and block[257:263] == b"ustar\0":
+        prefix = fields[12][:131] if block[508:512] == b"tar\0" else fields[12]
         return prefix.partition(b"\0")[0] + b"/" + name
     return name
 
 
 def _number(field: bytes, records: Records, key: bytes) -> int:
-    return pax.parse_decimal(records[key]) if records.get(key) else pax.parse_number(field)
+    return pax.parse_decimal(records[key]) if records and records.get(key) else pax.parse_number(field)
 
 
 def _time(field: bytes, record: bytes | None) -> int:
