@@ -6,6 +6,7 @@ Each layer is read by one of them (`images.layer_reader`). Workers end with thei
 import asyncio
 import contextlib
 import gc
+import mmap
 import os
 import signal
 import socket
@@ -60,9 +61,11 @@ class Crew:
 
     def __init__(self, beside: Path, workers: int) -> None:
         self._beside = beside
-        self._count = max(1, min(workers, MOST, len(os.sched_getaffinity(0))))
+        self._cores = len(os.sched_getaffinity(0))
+        self._count = max(1, min(workers, MOST, max(4, self._cores)))
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Job, tuple[int, ...]]] = deque()
+        self._given = 0
         self._ends: dict[int, Done | Failed] = {}
         self._news = asyncio.Event()
         self._died = False
@@ -73,6 +76,8 @@ class Crew:
             stack.callback(_discard, self._folder)
             self.contents = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, self.contents)
+            # Shared with the workers: how many cores none of them uses.
+            self._idle = stack.enter_context(mmap.mmap(-1, 1))
             self._jobs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(self._jobs.close)
             self._jobs.setblocking(False)
@@ -92,6 +97,8 @@ class Crew:
     def give(self, job: Job, growth: Growth | None = None) -> None:
         """A worker begins with it as soon as one is idle. `growth`: of its blob, which is still being written."""
         self._waiting.append((job, () if growth is None else (growth.file, growth.event)))
+        self._given += 1
+        self._note_idle()
         self._push()
 
     async def batches(self, number: int) -> AsyncIterator[bytes]:
@@ -133,6 +140,10 @@ class Crew:
                 socket.send_fds(self._jobs, [msgspec.msgpack.encode(job)], growth)
                 self._waiting.popleft()
 
+    def _note_idle(self) -> None:
+        busy = min(self._given - len(self._ends), self._count)
+        self._idle[0] = min(max(self._cores - busy, 0), 255)
+
     def _hear(self, link: socket.socket) -> None:
         message = b""
         with contextlib.suppress(ConnectionError):
@@ -143,6 +154,7 @@ class Crew:
         elif message != MORE:
             end = msgspec.msgpack.decode(message, type=Done | Failed)
             self._ends[end.number] = end
+            self._note_idle()
             self._push()
         self._news.set()
 
@@ -153,7 +165,7 @@ class Crew:
         if pid == 0:
             with contextlib.suppress(BaseException):
                 _become_worker(parent, keep=(jobs.fileno(), theirs.fileno(), self.contents))
-                serve(jobs, theirs, self.contents, ahead=len(os.sched_getaffinity(0)) > 1)
+                serve(jobs, theirs, self.contents, ahead=lambda: self._idle[0] > 0)
             os._exit(0)
         theirs.close()
         return _Worker(pid, ours)
@@ -176,7 +188,9 @@ def _become_worker(parent: int, keep: tuple[int, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not follow(parent):
         os._exit(0)
+    # Nothing here makes cycles, and a worker does not live long.
     gc.freeze()
+    gc.disable()
     # What workers make lies in a folder that only root enters, and shall have the mode that it is made with.
     os.umask(0)
     before = 2

@@ -119,8 +119,9 @@ def _join_streams(stream: BinaryIO, make: Callable[[], _Decompressor], magic: by
 class LayerStream:
     """The uncompressed bytes of one blob, decompressed and hashed; use it with `with`.
 
-    `ahead`: in a thread that runs before the reader, which calls `open_blob`, too; worth it where a core would be idle, as one
-    is at the end when layers differ in size.
+    `ahead` is asked at every chunk until it says yes: what is left then is done in a thread that runs before the reader. That
+    is worth it where a core would be idle, as one is at the end when layers differ in size; elsewhere the two only hinder each
+    other.
     `algorithm` None: nobody wants a digest. `stopped` is asked at every chunk; once it says so, reading raises Interrupted.
     `advanced` is told the compressed bytes read (`position`), in the reader's thread.
     """
@@ -132,20 +133,19 @@ class LayerStream:
         algorithm: str | None = "sha256",
         stopped: Callable[[], bool],
         advanced: Callable[[int], None] | None = None,
-        ahead: bool = True,
+        ahead: Callable[[], bool] = lambda: True,
     ) -> None:
         self._open_blob = open_blob
         self._hash = None if algorithm is None else hashlib.new(algorithm)
         self._stopped = stopped
         self._advanced = advanced
         self.position = 0
+        self._ahead = ahead
         self._closed = threading.Event()
         self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
-        self._thread = threading.Thread(target=self._run_ahead, name="decompress", daemon=True) if ahead else None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "LayerStream":
-        if self._thread is not None:
-            self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
@@ -158,7 +158,7 @@ class LayerStream:
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises MalformedCompression, OSError or Interrupted."""
-        for chunk in self._produce() if self._thread is None else self._take():
+        for chunk in self._chunks():
             if self._stopped():
                 raise Interrupted
             if self._advanced is not None:
@@ -169,6 +169,16 @@ class LayerStream:
         """Of everything, once the iterator is at its end."""
         assert self._hash is not None
         return f"{self._hash.name}:{self._hash.hexdigest()}"
+
+    def _chunks(self) -> Iterator[bytes]:
+        chunks = self._produce()
+        while not self._ahead():
+            if not (chunk := next(chunks, b"")):
+                return
+            yield chunk
+        self._thread = threading.Thread(target=self._run_ahead, args=(chunks,), name="decompress", daemon=True)
+        self._thread.start()
+        yield from self._take()
 
     def _produce(self) -> Iterator[bytes]:
         try:
@@ -185,10 +195,10 @@ class LayerStream:
                 raise
             raise MalformedCompression(str(exc)) from exc
 
-    def _run_ahead(self) -> None:
+    def _run_ahead(self, chunks: Iterator[bytes]) -> None:
         end: bytes | Exception = b""
         try:
-            for chunk in self._produce():
+            for chunk in chunks:
                 self._queue.put(chunk)
                 if self._closed.is_set():
                     break

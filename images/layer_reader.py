@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,8 +96,8 @@ def open_records(folder: int, number: int, flags: int) -> int:
     return os.open(records_name(number), flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
 
-def serve(jobs: socket.socket, link: socket.socket, folder: int, *, ahead: bool) -> None:
-    """Do what comes from `jobs`; `ahead`: with a thread of its own for decompression.
+def serve(jobs: socket.socket, link: socket.socket, folder: int, *, ahead: Callable[[], bool]) -> None:
+    """Do what comes from `jobs`; `ahead` says whether there is a core for a thread that decompresses.
 
     With a job may come the two descriptors of a `Growth`: its blob still comes.
     """
@@ -109,7 +109,7 @@ def serve(jobs: socket.socket, link: socket.socket, folder: int, *, ahead: bool)
         link.send(msgspec.msgpack.encode(_do(job, growth, link, folder, ahead)))
 
 
-def _do(job: Job, growth: Sequence[int], link: socket.socket, folder: int, ahead: bool) -> Done | Failed:
+def _do(job: Job, growth: Sequence[int], link: socket.socket, folder: int, ahead: Callable[[], bool]) -> Done | Failed:
     def open_blob() -> BinaryIO:
         if not growth:
             return job.open()
@@ -172,11 +172,11 @@ def _read(job: Job, stream: LayerStream, link: socket.socket, folder: int) -> st
 
 def _weigh(operation: Operation) -> int:
     match operation:
+        case Move(path=path, staged=staged, skipped=skipped):
+            return len(path) + len(staged) + sum(map(len, skipped))
         case Put(path=path, entry=entry, staged=staged):
             attributes = sum(len(name) + len(value) for name, value in entry.xattrs) if entry.xattrs else 0
             return len(path) + len(entry.name) + len(entry.linkname) + len(staged) + attributes
-        case Move(path=path, staged=staged, skipped=skipped):
-            return len(path) + len(staged) + sum(map(len, skipped))
         case Link(path=path, target=target):
             return len(path) + len(target)
     return len(operation.path)

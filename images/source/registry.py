@@ -214,7 +214,9 @@ class RegistrySource:
             unpacking.finish(layer.digest)
 
         async with asyncio.TaskGroup() as group:
-            for layer in {layer.digest: layer for layer in image.manifest.layers}.values():
+            layers = {layer.digest: layer for layer in image.manifest.layers}.values()
+            # Workers are then busy to the end: a large layer that comes last would be read by one of them alone.
+            for layer in sorted(layers, key=lambda layer: layer.size, reverse=True):
                 group.create_task(copy_one(layer))
         held.progress(ConfigCopied(digest=image.manifest.config.digest))
         held.progress(ManifestWritten(digest=image.digest))
