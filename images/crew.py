@@ -20,6 +20,7 @@ from typing import NoReturn
 
 import msgspec
 
+from images.allocator import keep_freed
 from images.errors import Error
 from images.growing import Growth
 from images.layer_reader import MESSAGE, MORE, SIZE, Done, Failed, Job, open_records, records_name, serve
@@ -29,6 +30,9 @@ from images.workers import follow
 
 MOST = 8
 """Workers at most: whoever applies what they read is one process."""
+ENOUGH = 4
+"""Workers even where cores are fewer: they are shared out by what each layer takes, which nobody knows before, and what comes
+slowly is read while it comes."""
 
 
 class MalformedBlob(Exception):
@@ -62,7 +66,7 @@ class Crew:
     def __init__(self, beside: Path, workers: int) -> None:
         self._beside = beside
         self._cores = len(os.sched_getaffinity(0))
-        self._count = max(1, min(workers, MOST, max(4, self._cores)))
+        self._count = max(1, min(workers, MOST, max(ENOUGH, self._cores)))
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[Job, tuple[int, ...]]] = deque()
         self._given = 0
@@ -71,6 +75,7 @@ class Crew:
         self._died = False
 
     def __enter__(self) -> "Crew":
+        keep_freed()
         with contextlib.ExitStack() as stack:
             self._folder = Path(tempfile.mkdtemp(prefix=".contents-", dir=self._beside.parent))
             stack.callback(_discard, self._folder)
@@ -141,6 +146,7 @@ class Crew:
                 self._waiting.popleft()
 
     def _note_idle(self) -> None:
+        """Tell the workers, at each job's begin and end."""
         busy = min(self._given - len(self._ends), self._count)
         self._idle[0] = min(max(self._cores - busy, 0), 255)
 

@@ -4,6 +4,7 @@ import asyncio
 import bz2
 import contextlib
 import gzip
+import itertools
 import lzma
 import os
 import shutil
@@ -545,3 +546,19 @@ def test_a_directory_that_gives_its_group_gives_nothing_else(unpack: Unpack) -> 
     root = unpack([oci.directory("d", mode=0o2775), oci.directory("d/e"), oci.Member("d/e/f", b"x"), oci.Member("d/g", gid=50)])
     modes = {name: oct((root / name).stat().st_mode) for name in ("d", "d/e", "d/e/f", "d/g")}
     assert modes == {"d": "0o42775", "d/e": "0o40755", "d/e/f": "0o100644", "d/g": "0o100644"}
+
+
+def _plain(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6])
+def test_a_path_is_what_the_name_means_however_it_is_written(length: int) -> None:
+    names = ["".join(pieces) for pieces in itertools.product("/.a", repeat=length)]
+    for name in names:
+        reader = Reader(iter([oci.layer([Member(name, b"x")], tar_format=tarfile.GNU_FORMAT)]))
+        if ".." in _plain(name):
+            with pytest.raises(UnsafePath):
+                list(plan_layer(reader))
+        else:
+            assert [operation.path for operation in plan_layer(reader)] == ["/".join(_plain(name)).encode()], name

@@ -9,19 +9,19 @@ import msgspec
 
 from bootsvc.cli import completion
 from bootsvc.cli.command import HintedUsageError, Invocation, Noun, pass_invocation
-from bootsvc.cli.image.building import run_build
-from bootsvc.cli.image.doctor import warn_after_import
 from bootsvc.cli.image.formats import aside, dump, format_options
 from bootsvc.cli.image.import_progress import import_progress
 from bootsvc.cli.image.site import catalog as open_catalog
 from bootsvc.cli.image.site import need_root
 from bootsvc.cli.image.users import sync_users, syncuser_option
 from bootsvc.cli.image.vocabulary import Vocabulary
+from bootsvc.cli.loading import load
 from bootsvc.cli.terminal import say
 from bootsvc.config import Config
 from images.catalog import Catalog, ImageExists, check_name
 from images.importer import Imported, Mode, import_image, update_resolv_conf
 from images.manifest import Platform
+from images.progress import ArchiveUnpacking, Event, LayerUnpacking, Progress
 from images.source.scheme import SourceOptions, open_source
 
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
@@ -90,7 +90,7 @@ def add_import(group: Noun, words: Vocabulary) -> None:
                 say(f"Setting {words.noun} name: {name}")
             need_root(f"import {words.noun} {name!r}")
             with import_progress() as report:
-                done = asyncio.run(import_image(catalog, name, opened, report, mode=mode))
+                done = asyncio.run(import_image(catalog, name, opened, _loading_meanwhile(report), mode=mode))
             try:
                 _finish(invocation, catalog, words, name, done, build=build, syncuser=syncuser)
             finally:
@@ -98,6 +98,18 @@ def add_import(group: Noun, words: Vocabulary) -> None:
                 catalog.remove_abandoned()
         if form:
             print(dump(_row(catalog, name, done), form), end="")
+
+
+def _loading_meanwhile(report: Progress) -> Progress:
+    """Loads what examines the image, too, while other processes unpack it: until then this one has more urgent things to do."""
+
+    def tell(event: Event) -> None:
+        report(event)
+        if isinstance(event, LayerUnpacking | ArchiveUnpacking):
+            load("bootsvc.cli.image.doctor")
+            load("bootsvc.registry")
+
+    return tell
 
 
 def _row(catalog: Catalog, name: str, done: Imported) -> ImportRow:
@@ -133,10 +145,14 @@ def _finish(
             if syncuser:
                 sync_users(catalog, words, name, invocation.config().paths.sysconfdir)
     if build or (words.finishes_import and not done.unchanged):
+        from bootsvc.cli.image.building import run_build
+
         say(f"Building {words.noun}: {name}")
         with catalog.locked(name, holder=f"build {name}"):
             run_build(catalog, words, name, examined=not done.unchanged)
     if not done.unchanged:
+        from bootsvc.cli.image.doctor import warn_after_import
+
         warn_after_import(invocation, words, name)
 
 
