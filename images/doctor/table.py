@@ -68,9 +68,8 @@ def examine(subject: Subject) -> list[Named]:
 def subject_of(catalog: Catalog, name: str, host: Host, *, command: str = "wwctl image") -> Subject:
     """The image's tree as it is now, without what it excludes from builds. Raises ImageNotFound, or Error when unreadable."""
     rootfs = catalog.get(name)
-    processes = len(os.sched_getaffinity(0))
     try:
-        view = ImageView(scan(rootfs, excludes=Excludes(read_excludes(rootfs)), processes=processes, xattrs=False))
+        view = ImageView(scan(rootfs, excludes=Excludes(read_excludes(rootfs)), xattrs=False))
     except OSError as exc:
         raise Error(f"cannot read image {name!r}: {exc.strerror}: {exc.filename}", hint=hint_for(exc)) from exc
     generation = catalog.current(name)
