@@ -606,4 +606,4 @@ async def test_a_hostile_import_leaves_the_image_that_was_there(
     with pytest.raises(Error):
         await import_image(catalog, "img", source, lambda event: None, mode=Mode.REPLACE)
     assert snapshot(catalog.chroots / "img") == before
-    assert sorted(path.name for path in catalog.chroots.iterdir()) == [".img.lock", "img"]
+    assert sorted(path.name for path in catalog.chroots.iterdir()) == ["img"]
