@@ -34,13 +34,20 @@ def machine(folder: Path) -> dict[str, str]:
         "memory": f"{memory / (1 << 20):.1f} GiB",
         "kernel": platform.release(),
         "distribution": _first(Path("/etc/os-release"), r'PRETTY_NAME="(.+)"'),
-        "file system": _file_system(folder),
+        "file system": file_system(folder),
     }
 
 
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def file_system(folder: Path) -> str:
+    """Its type, found by the device number of the folder."""
+    device = folder.stat().st_dev
+    wanted = rf"(?m)^\d+ \d+ {os.major(device)}:{os.minor(device)} .* - (\S+) "
+    return _first(Path("/proc/self/mountinfo"), wanted) or "unknown"
 
 
 def versions() -> dict[str, str]:
@@ -66,13 +73,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{found} with changes" if changed else found
-
-
-def _file_system(folder: Path) -> str:
-    """Its type, found by the device number of the folder."""
-    device = folder.stat().st_dev
-    wanted = rf"(?m)^\d+ \d+ {os.major(device)}:{os.minor(device)} .* - (\S+) "
-    return _first(Path("/proc/self/mountinfo"), wanted) or "unknown"
 
 
 def _first(path: Path, pattern: str) -> str:

@@ -11,11 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RUN = ROOT / "bench" / "run.py"
 # Last, so that no script of the bench hides another module.
-sys.path.append(str(ROOT / "bench"))
+sys.path += [str(ROOT / "bench"), str(ROOT / "vm-lab")]
 
 import report as reports  # noqa: E402
+from debian_tree import set_aside  # noqa: E402
 from figures import Comparison, Kind, Limit, Report, Runs, Sample, Spread, Subject, Target  # noqa: E402
 from measure import Call, Command, Once, in_turn  # noqa: E402
+from provenance import file_system  # noqa: E402
 
 from images.errors import Error  # noqa: E402
 
@@ -208,3 +210,19 @@ def test_a_subject_that_does_not_exist_is_a_usage_error() -> None:
     run = subprocess.run([sys.executable, str(RUN), "--only", "coffee"], capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
     assert "full_build" in run.stderr
+
+
+@pytest.mark.root
+def test_a_tree_of_the_last_run_is_kept_on_a_disk_and_removed_in_memory(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", memory], check=True)
+    try:
+        for place in (tmp_path, memory):
+            (place / "tree/etc").mkdir(parents=True)
+            set_aside(place / "tree")
+            assert list((place / "tree").iterdir()) == []
+            assert (place / "tree.aside/0/etc").is_dir() == (file_system(place) != "tmpfs")
+        assert file_system(memory) == "tmpfs"
+    finally:
+        subprocess.run(["umount", memory], check=True)
