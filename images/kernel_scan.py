@@ -1,9 +1,11 @@
 """The kernels of a tree, whether a build was made of it and whatever that leaves out; only the folders that kernels lie in are
 looked at, and what links in them lead to."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from images.generation import Kernel
@@ -13,6 +15,8 @@ from images.view import ImageView
 
 AnyKernel = ImageKernel | Kernel
 """A kernel in a tree, or one of a built image."""
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Also where a link's target is longer than any path: no system finds anything there."""
 
 
 def scan_kernels(rootfs: Path) -> list[ImageKernel]:
@@ -26,7 +30,8 @@ def kernel_view(rootfs: Path) -> ImageView:
     found: dict[bytes, Entry] = {}
     _add(found, _list(root, b"boot"))
     modules = _resolve(root, found, b"lib/modules")
-    _add(found, _list(root, modules))
+    if (folder := found.get(modules)) is not None and folder.is_directory:
+        _add(found, _list(root, modules))
     for entry in list(found.values()):
         if entry.is_directory and entry.path.startswith(modules + b"/"):
             _add(found, _list(root, entry.path))
@@ -41,17 +46,27 @@ def _add(found: dict[bytes, Entry], entries: Iterator[Entry]) -> None:
 
 
 def _resolve(root: bytes, found: dict[bytes, Entry], path: bytes) -> bytes:
-    """The path with every link in it followed, inside the tree; what lies on its way is added to what was found."""
+    """The path with every link in it followed, inside the tree; what lies on its way is added to what was found.
+
+    What lies below anything but a folder is not looked at: below a link, which stays where there are too many of them, the
+    system would go on, out of the tree.
+    """
+    device = os.lstat(root).st_dev
     while True:
         real = ImageView(found.values()).resolve(path)
         parts = real.split(b"/")
-        ways = (b"/".join(parts[:count]) for count in range(1, len(parts) + 1))
-        unknown = next((way for way in ways if way and way not in found), None)
-        if unknown is None:
+        ways = [b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        known = list(takewhile(found.__contains__, ways))
+        if len(known) == len(ways) or not real or not all(found[way].is_directory for way in known):
             return real
+        unknown = ways[len(known)]
         try:
             info = os.lstat(root + b"/" + unknown)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as exc:
+            if exc.errno in _NOTHING_THERE:
+                return real
+            raise
+        if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
             return real
         found[unknown] = _entry(root, unknown, info)
 
