@@ -1,6 +1,7 @@
 """What commands that were killed left behind, cleared away by the next one; what a living command uses stays."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,8 @@ def clear(catalog: Catalog) -> None:
         for record in catalog.chroots.glob("*/.rootfs.mountpoints*"):
             _tidy(catalog, record.parent.name)
         for rootfs in catalog.chroots.glob("*/rootfs"):
-            # The record lies beside the real tree.
-            if rootfs.is_symlink():
+            # Without a need nobody's image is locked: another command would be told that it is in use.
+            if rootfs.is_symlink() and _has_mount_points(rootfs):
                 _tidy(catalog, rootfs.parent.name)
         for lock in catalog.chroots.glob(".*.lock"):
             remove_free(lock)
@@ -52,6 +53,15 @@ def _remove_unfinished(catalog: Catalog) -> None:
             remove_tree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _has_mount_points(rootfs: Path) -> bool:
+    """Whether there is a record of some, which lies beside the real tree."""
+    # Few images are links.
+    from images.sandbox.mountpoints import record_path
+
+    record = record_path(os.path.realpath(rootfs))
+    return os.path.lexists(record) or os.path.lexists(record + ".new")
 
 
 def _tidy(catalog: Catalog, name: str) -> None:

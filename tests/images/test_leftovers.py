@@ -71,6 +71,21 @@ def test_mount_points_of_a_sandbox_that_is_gone(catalog: Catalog) -> None:
     assert everything(catalog) == before
 
 
+def test_an_image_whose_tree_is_a_link_is_locked_only_when_there_is_something_to_tidy(catalog: Catalog, tmp_path: Path) -> None:
+    """Else a command that works with it in that moment would be told that somebody else does."""
+    tree = tmp_path / "elsewhere/tree"
+    tree.mkdir(parents=True)
+    (catalog.chroots / "linked").mkdir()
+    (catalog.chroots / "linked/rootfs").symlink_to(tree)
+    os.utime(catalog.chroots, ns=(0, 0))
+    clear(catalog)
+    assert catalog.chroots.stat().st_mtime_ns == 0, "no lock was made"
+    mountpoints.create(str(tree), [("a/b", True, "")])
+    clear(catalog)
+    assert list(tree.parent.iterdir()) == [tree]
+    assert list(tree.iterdir()) == []
+
+
 def test_an_image_that_is_a_link_is_deleted_and_replaced_as_a_link(catalog: Catalog, tmp_path: Path) -> None:
     kept = tmp_path / "elsewhere/rootfs/file"
     kept.parent.mkdir(parents=True)
