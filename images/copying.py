@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,28 +51,28 @@ def copy_tree(
 
 def tree_size(source: Path, *, stopped: Callable[[], bool]) -> int:
     """Bytes of files that `copy_tree` would copy where no blocks can be shared. Blocks. Raises OSError or Interrupted."""
-    return sum(_sizes(os.fsencode(source), b"", find_mounts(source), set(), stopped))
-
-
-def _sizes(
-    folder: bytes, path: bytes, mounts: Set[bytes], seen: set[tuple[int, int]], stopped: Callable[[], bool]
-) -> Iterator[int]:
-    if stopped():
-        raise Interrupted
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            below = path + b"/" + entry.name if path else entry.name
-            if below in mounts:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path, below, mounts, seen, stopped)
-            elif entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                key = (status.st_dev, status.st_ino)
-                if status.st_nlink == 1 or key not in seen:
-                    yield min(status.st_size, status.st_blocks * 512)
-                if status.st_nlink > 1:
-                    seen.add(key)
+    mounts = find_mounts(source)
+    seen: set[tuple[int, int]] = set()
+    size, pending = 0, [(os.fsencode(source), b"")]
+    while pending:
+        if stopped():
+            raise Interrupted
+        folder, path = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                below = path + b"/" + entry.name if path else entry.name
+                if below in mounts:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, below))
+                elif entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    key = (status.st_dev, status.st_ino)
+                    if status.st_nlink == 1 or key not in seen:
+                        size += min(status.st_size, status.st_blocks * 512)
+                    if status.st_nlink > 1:
+                        seen.add(key)
+    return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

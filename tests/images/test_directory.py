@@ -14,6 +14,7 @@ from images.copying import CopyFailed, copy_tree, tree_size
 from images.decompress import Interrupted
 from images.mounts import find_mounts
 from images.progress import Event, TreeAdvanced, TreeCopying
+from images.rootfs import remove_tree
 from images.source.contract import SourceOptions
 from images.source.directory import DirectorySource, UnusableDirectory
 from images.source.scheme import open_source
@@ -189,6 +190,20 @@ def test_the_size_of_a_tree_is_what_is_copied_of_it(chroot: Path, elsewhere: Pat
     assert size > 5_000_000
     with pytest.raises(Interrupted):
         tree_size(chroot, stopped=lambda: True)
+
+
+def test_the_size_of_a_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deeper than Python calls itself."""
+    monkeypatch.chdir(tmp_path)
+    try:
+        for _ in range(1200):
+            os.mkdir("a")
+            os.chdir("a")
+        Path("file").write_bytes(bytes(4096))
+        assert tree_size(tmp_path, stopped=_never) == 4096
+    finally:
+        os.chdir(tmp_path)
+        remove_tree(tmp_path / "a")
 
 
 def test_stops_in_the_midst_of_a_large_file(tmp_path: Path, elsewhere: Path) -> None:
