@@ -5,7 +5,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 from images.generation import Kernel
@@ -27,25 +26,25 @@ def scan_kernels(rootfs: Path) -> list[ImageKernel]:
 def kernel_view(rootfs: Path) -> ImageView:
     """As much of the tree as `find_kernels` and `supported_compression` look at."""
     root = os.fsencode(rootfs)
-    found: dict[bytes, Entry] = {}
-    _add(found, _list(root, b"boot"))
+    found = ImageView(_list(root, b"boot"))
     modules = _resolve(root, found, b"lib/modules")
-    if (folder := found.get(modules)) is not None and folder.is_directory:
+    if (folder := found.find(modules)) is not None and folder.is_directory:
         _add(found, _list(root, modules))
-    for entry in list(found.values()):
+    for entry in list(found):
         if entry.is_directory and entry.path.startswith(modules + b"/"):
             _add(found, _list(root, entry.path))
-    for entry in list(found.values()):
+    for entry in list(found):
         if entry.is_symlink:
             _resolve(root, found, entry.path)
-    return ImageView(found.values())
+    return found
 
 
-def _add(found: dict[bytes, Entry], entries: Iterator[Entry]) -> None:
-    found.update((entry.path, entry) for entry in entries)
+def _add(found: ImageView, entries: Iterator[Entry]) -> None:
+    for entry in entries:
+        found.add(entry)
 
 
-def _resolve(root: bytes, found: dict[bytes, Entry], path: bytes) -> bytes:
+def _resolve(root: bytes, found: ImageView, path: bytes) -> bytes:
     """The path with every link in it followed, inside the tree; what lies on its way is added to what was found.
 
     What lies below anything but a folder is not looked at: below a link, which stays where there are too many of them, the
@@ -53,13 +52,13 @@ def _resolve(root: bytes, found: dict[bytes, Entry], path: bytes) -> bytes:
     """
     device = os.lstat(root).st_dev
     while True:
-        real = ImageView(found.values()).resolve(path)
+        real = found.resolve(path)
         parts = real.split(b"/")
         ways = [b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        known = list(takewhile(found.__contains__, ways))
-        if len(known) == len(ways) or not real or not all(found[way].is_directory for way in known):
+        known = [entry for way in ways if (entry := found.find(way)) is not None]
+        if len(known) == len(ways) or not real or not all(entry.is_directory for entry in known):
             return real
-        unknown = ways[len(known)]
+        unknown = next(way for way in ways if found.find(way) is None)
         try:
             info = os.lstat(root + b"/" + unknown)
         except OSError as exc:
@@ -68,7 +67,7 @@ def _resolve(root: bytes, found: dict[bytes, Entry], path: bytes) -> bytes:
             raise
         if stat.S_ISDIR(info.st_mode) and info.st_dev != device:
             return real
-        found[unknown] = _entry(root, unknown, info)
+        found.add(_entry(root, unknown, info))
 
 
 def _list(root: bytes, folder: bytes) -> Iterator[Entry]:

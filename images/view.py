@@ -17,6 +17,11 @@ class ImageView:
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = {entry.path: entry for entry in entries}
 
+    def add(self, entry: Entry) -> None:
+        """One more, for who looks at a tree bit by bit."""
+        self._entries[entry.path] = entry
+        self.__dict__.pop("_paths", None)
+
     def find(self, path: bytes) -> Entry | None:
         """The entry at exactly this path."""
         return self._entries.get(path)

@@ -55,3 +55,11 @@ def test_below_is_what_begins_with_the_folder_and_a_slash() -> None:
     view = ImageView(entry(path, stat.S_IFREG) for path in (".", "a", "a-b", "a/b", "a/b/c", "a/~", "a0", "b"))
     assert [found.path for found in view.below(b"a")] == [b"a/b", b"a/b/c", b"a/~"]
     assert list(view.below(b"a/b/c")) == []
+
+
+def test_what_is_added_is_found() -> None:
+    view = ImageView([entry("a", stat.S_IFDIR)])
+    assert list(view.below(b"a")) == []
+    view.add(entry("a/b", stat.S_IFLNK, "c"))
+    assert [found.path for found in view.below(b"a")] == [b"a/b"]
+    assert view.resolve(b"a/b") == b"a/c"
