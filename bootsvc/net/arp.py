@@ -61,7 +61,8 @@ async def find_users(link: Link, addresses: Sequence[IPv4Address]) -> dict[IPv4A
             for _ in range(PROBES):
                 for address in addresses:
                     if address not in found:
-                        sock.sendto(serialize_probe(own, address), (link.name, ETH_P_ARP, 0, 0, _BROADCAST))
+                        # Waits when so many are under way that the interface takes no more.
+                        await loop.sock_sendto(sock, serialize_probe(own, address), (link.name, ETH_P_ARP, 0, 0, _BROADCAST))
                 await asyncio.sleep(PROBE_SECONDS)
         finally:
             loop.remove_reader(sock.fileno())
