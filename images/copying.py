@@ -49,7 +49,7 @@ def copy_tree(
     return copier.skipped
 
 
-def tree_size(source: Path, *, stopped: Callable[[], bool]) -> int:
+def copy_size(source: Path, *, stopped: Callable[[], bool]) -> int:
     """Bytes of files that `copy_tree` would copy where no blocks can be shared. Blocks. Raises OSError or Interrupted."""
     mounts = find_mounts(source)
     seen: set[tuple[int, int]] = set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from images.copying import CopyFailed, copy_tree, tree_size
+from images.copying import CopyFailed, copy_size, copy_tree
 from images.decompress import Interrupted
 from images.mounts import find_mounts
 from images.progress import Event, TreeAdvanced, TreeCopying
@@ -184,12 +184,12 @@ def test_the_size_of_a_tree_is_what_is_copied_of_it(chroot: Path, elsewhere: Pat
     request.addfinalizer(lambda: subprocess.run(["umount", chroot / "data"], check=True))
     copied: list[int] = []
     copy_tree(chroot, elsewhere, stopped=_never, copied=copied.append)
-    size = tree_size(chroot, stopped=_never)
+    size = copy_size(chroot, stopped=_never)
     # The hole of a file ends where a block of its file system does.
     assert copied[-1] - 8192 <= size <= copied[-1] + 8192
     assert size > 5_000_000
     with pytest.raises(Interrupted):
-        tree_size(chroot, stopped=lambda: True)
+        copy_size(chroot, stopped=lambda: True)
 
 
 def test_the_size_of_a_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_the_size_of_a_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             os.mkdir("a")
             os.chdir("a")
         Path("file").write_bytes(bytes(4096))
-        assert tree_size(tmp_path, stopped=_never) == 4096
+        assert copy_size(tmp_path, stopped=_never) == 4096
     finally:
         os.chdir(tmp_path)
         remove_tree(tmp_path / "a")

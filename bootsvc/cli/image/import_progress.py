@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bootsvc.cli.image.progress import progress_bars
 from bootsvc.cli.terminal import say
 from images import progress as events
-from images.copying import tree_size
+from images.copying import copy_size
 from images.decompress import Interrupted
 from images.progress import Event
 
@@ -41,7 +41,7 @@ class _TreeSize:
 
     def _count(self) -> None:
         with contextlib.suppress(OSError, Interrupted):
-            self.known = tree_size(self._path, stopped=self._stop.is_set)
+            self.known = copy_size(self._path, stopped=self._stop.is_set)
 
     def close(self) -> None:
         self._stop.set()
